@@ -1,0 +1,110 @@
+use std::{
+    fmt,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use crate::Explain;
+
+/// The pauses between two looks, where nothing can be watched, grow from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// A named condition with a deadline.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    condition: String,
+    deadline: Duration,
+}
+
+/// The condition did not come to hold in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{condition}: not within {} s; last seen: {seen}", deadline.as_secs())]
+pub struct WaitError {
+    condition: String,
+    deadline: Duration,
+    seen: String,
+}
+
+impl Explain for WaitError {
+    fn code(&self) -> &'static str {
+        "WAIT_TIMEOUT"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["raise the step's timeout option if what was last seen is still moving".into()]
+    }
+}
+
+impl Wait {
+    /// A condition as a person names it: `capi-bootstrap-0: a global IPv4 address on eth0`.
+    #[must_use]
+    pub fn for_condition(condition: impl Into<String>, deadline: Duration) -> Self {
+        Self { condition: condition.into(), deadline }
+    }
+
+    /// Looks until the answer is there. `look` says what it saw when the condition does not hold yet; its errors end the wait.
+    pub async fn until<T, S, E, F>(&self, mut look: impl FnMut() -> F) -> Result<T, E>
+    where
+        F: Future<Output = Result<Result<T, S>, E>>,
+        S: fmt::Display,
+        E: From<WaitError>,
+    {
+        let start = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut reported = String::new();
+        loop {
+            let seen = match look().await? {
+                Ok(answer) => return Ok(answer),
+                Err(seen) => seen.to_string(),
+            };
+            let left = self.deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Err(WaitError { condition: self.condition.clone(), deadline: self.deadline, seen }.into());
+            }
+            if seen != reported {
+                tracing::info!("waiting for {} (seen: {seen})", self.condition);
+                reported = seen;
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn wait(deadline: u64) -> Wait {
+        Wait::for_condition("node: Ready", Duration::from_millis(deadline))
+    }
+
+    #[tokio::test]
+    async fn ends_when_the_condition_holds() {
+        let looks = Cell::new(0);
+        let answer: Result<u32, WaitError> = wait(10_000)
+            .until(async || {
+                looks.set(looks.get() + 1);
+                Ok(if looks.get() == 3 { Ok(7) } else { Err("NotReady") })
+            })
+            .await;
+        assert_eq!(answer.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn says_what_it_last_saw() {
+        let answer: Result<(), WaitError> = wait(60).until(async || Ok(Err("NotReady: no CNI"))).await;
+        assert_eq!(answer.unwrap_err().to_string(), "node: Ready: not within 0 s; last seen: NotReady: no CNI");
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_look_ends_it() {
+        let error = WaitError { condition: "other".into(), deadline: Duration::ZERO, seen: "gone".into() };
+        let error = Cell::new(Some(error));
+        let answer: Result<(), WaitError> = wait(60_000).until(async || error.take().map_or(Ok(Err("nothing")), Err)).await;
+        assert!(answer.unwrap_err().to_string().contains("gone"));
+    }
+}

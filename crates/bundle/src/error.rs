@@ -1,0 +1,104 @@
+use std::{io, path::PathBuf};
+
+use ansible::Explain;
+
+use crate::{Role, SCHEMA};
+
+/// What can be wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no manifest.
+    #[error("there is no bundle in {}", folder.display())]
+    Missing {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The manifest is not of the form it should have.
+    #[error("{} is no manifest of a bundle", path.display())]
+    Malformed {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// The manifest is of a form that a later version made.
+    #[error("{} has schema {schema}, and this version reads up to {SCHEMA}", path.display())]
+    SchemaNewer {
+        /// The manifest.
+        path: PathBuf,
+        /// Its schema.
+        schema: u32,
+    },
+    /// The manifest lists a path that leads out of the bundle.
+    #[error("{} lists {entry:?}, which is not below it", path.display())]
+    Outside {
+        /// The manifest.
+        path: PathBuf,
+        /// What it lists.
+        entry: String,
+    },
+    /// A listed file is not there.
+    #[error("{} is missing", path.display())]
+    FileMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A listed file has another content.
+    #[error("{} has SHA-256 {actual}, and the manifest says {listed}", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        listed: String,
+        /// What the file has.
+        actual: String,
+    },
+    /// The bundle does not have what a step needs.
+    #[error("the bundle in {} has no {role} {name} for {architecture}", folder.display())]
+    NotListed {
+        /// The bundle.
+        folder: PathBuf,
+        /// What for.
+        role: Role,
+        /// Whose.
+        name: String,
+        /// Which CPU.
+        architecture: String,
+    },
+}
+
+impl Explain for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "BUNDLE_MISSING",
+            Self::Unreadable { .. } => "BUNDLE_UNREADABLE",
+            Self::Malformed { .. } => "BUNDLE_MALFORMED",
+            Self::SchemaNewer { .. } => "BUNDLE_SCHEMA_NEWER",
+            Self::Outside { .. } => "BUNDLE_PATH",
+            Self::FileMissing { .. } => "BUNDLE_FILE_MISSING",
+            Self::Digest { .. } => "BUNDLE_DIGEST",
+            Self::NotListed { .. } => "BUNDLE_NOT_LISTED",
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::Missing { .. } => "build it with `cargo xtask bundle build`, or name the folder that it is in",
+            Self::Unreadable { .. } => "look at the owner and mode of the folder and of its files",
+            Self::SchemaNewer { .. } => "take the version of the collection that built the bundle, or build it anew with this one",
+            Self::Malformed { .. } | Self::Outside { .. } | Self::FileMissing { .. } | Self::Digest { .. } => {
+                "build it anew with `cargo xtask bundle build`; what is whole is kept"
+            }
+            Self::NotListed { .. } => "build it anew with `cargo xtask bundle build` on a machine of that architecture",
+        };
+        vec![hint.into()]
+    }
+}

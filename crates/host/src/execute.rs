@@ -1,0 +1,162 @@
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt, io,
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::io::Errno;
+
+use crate::Error;
+
+/// Where a shell without a login may not look.
+const MORE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// As much of a program's words as a failure shows.
+const TAIL_LINES: usize = 20;
+
+/// A process to run. Its arguments are shown in failures and can be read by every user while it runs: no secret belongs there.
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: OsString,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, &'static str)>,
+    deadline: Duration,
+}
+
+/// What a process wrote before it ended well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Command {
+    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            arguments: Vec::new(),
+            variables: vec![("LC_ALL", "C.UTF-8")],
+            deadline: Duration::from_secs(60),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    /// Ends the process when it takes longer.
+    #[must_use]
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs the process to its end, which must be a good one.
+    pub async fn execute(&self) -> Result<Output, Error> {
+        let path = env::var("PATH").unwrap_or_default();
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.arguments).env("PATH", format!("{path}:{MORE_PATH}").trim_start_matches(':'));
+        command.envs(self.variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+        let output = match tokio::time::timeout(self.deadline, command.output()).await {
+            Ok(output) => output.map_err(|error| self.not_started(error))?,
+            Err(_) => return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline }),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        if output.status.success() {
+            return Ok(Output { stdout, stderr });
+        }
+        let words = if stderr.trim().is_empty() { &stdout } else { &stderr };
+        Err(Error::CommandFailed { command: self.to_string(), status: output.status.to_string(), tail: tail(words) })
+    }
+
+    fn not_started(&self, error: io::Error) -> Error {
+        let command = self.to_string();
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => Error::CommandMissing { program: self.program.to_string_lossy().into_owned() },
+            Some(Errno::NOEXEC) => Error::CommandFormat { program: self.program.to_string_lossy().into_owned() },
+            _ => Error::CommandNotStarted { command, source: error },
+        }
+    }
+}
+
+/// As a person would type it.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program.to_string_lossy())?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.to_string_lossy()))
+    }
+}
+
+fn tail(words: &str) -> String {
+    let lines: Vec<_> = words.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
+
+    use ansible::Explain as _;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        Command::new("sh").arg("-c").arg(script)
+    }
+
+    #[tokio::test]
+    async fn the_output_of_a_good_end() {
+        let output = shell("echo out; echo err >&2; echo $LC_ALL").execute().await.unwrap();
+        assert_eq!(output, Output { stdout: "out\nC.UTF-8\n".into(), stderr: "err\n".into() });
+    }
+
+    #[tokio::test]
+    async fn a_bad_end_has_its_status_and_last_words() {
+        let error = shell("seq 100 >&2; exit 7").execute().await.unwrap_err();
+        assert_eq!(error.code(), "COMMAND_FAILED");
+        assert_eq!(error.to_string(), "`sh -c seq 100 >&2; exit 7` ended with exit status: 7");
+        let detail = error.detail().unwrap();
+        assert!(detail.starts_with("81\n") && detail.ends_with("\n100"), "{detail}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_ended() {
+        let start = Instant::now();
+        let error = shell("exec sleep 60").within(Duration::from_millis(100)).execute().await.unwrap_err();
+        assert_eq!(error.code(), "COMMAND_TIMEOUT");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_started_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("foreign");
+        fs::write(&foreign, b"\x7fELF for another machine").unwrap();
+        fs::set_permissions(&foreign, fs::Permissions::from_mode(0o755)).unwrap();
+        for (program, code) in [(foreign.as_path(), "EXEC_FORMAT"), (&folder.path().join("absent"), "COMMAND_MISSING")] {
+            assert_eq!(Command::new(program).execute().await.unwrap_err().code(), code);
+        }
+    }
+}

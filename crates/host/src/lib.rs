@@ -1,0 +1,29 @@
+//! The machine that a step works on: its files, packages, kernel, services and network links.
+//!
+//! Everything is taken below a [`Root`], so that a step can work on an image or a chroot as well as on the running machine.
+
+mod account;
+#[cfg(feature = "download")]
+pub mod download;
+mod ended;
+mod error;
+mod execute;
+pub mod file;
+pub mod kernel;
+pub mod link;
+pub mod memory;
+pub mod mount;
+mod os;
+pub mod package;
+mod root;
+pub mod signature;
+#[cfg(feature = "snapd")]
+pub mod snapd;
+pub mod sysctl;
+pub mod unit;
+
+pub use account::Owner;
+pub use error::Error;
+pub use execute::{Command, Output};
+pub use os::OsRelease;
+pub use root::Root;

@@ -1,0 +1,14 @@
+//! The domain, without I/O: what the lab is made of, what its objects are called, and which keys they carry.
+
+pub mod address;
+mod isolation;
+pub mod keys;
+pub mod lifecycle;
+pub mod machine;
+pub mod names;
+pub mod profiles;
+pub mod project;
+pub mod versions;
+
+pub use isolation::Isolation;
+pub use keys::{Devices, Keys};

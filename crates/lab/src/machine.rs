@@ -1,0 +1,60 @@
+//! What the lab needs of the machine that carries it.
+
+/// Where the lab's programs and settings are.
+pub const OPT_ROOT: &str = "/opt/capi-lab";
+
+/// Packages that the lab and the playbooks around it use.
+pub const PACKAGES: [&str; 7] = ["python3", "python3-apt", "ca-certificates", "curl", "tar", "gzip", "xz-utils"];
+/// What LXD's snap needs.
+pub const SNAPD: &str = "snapd";
+/// What a btrfs pool needs.
+pub const BTRFS: &str = "btrfs-progs";
+/// What must be there before the distribution's LXD starts: without these it makes its networks without NAT, and does not say so.
+pub const BEFORE_LXD: [&str; 2] = ["iptables", "nftables"];
+
+/// A module of the kernel, and a function that only it brings: the one trace that it leaves in a kernel built without modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelModule {
+    /// Its name.
+    pub name: &'static str,
+    /// The function.
+    pub symbol: &'static str,
+}
+
+const fn module(name: &'static str, symbol: &'static str) -> KernelModule {
+    KernelModule { name, symbol }
+}
+
+/// Modules that are loaded on the host, because nothing in an unprivileged container can.
+///
+/// Without `nf_conntrack`, kube-proxy in a node tries to set the table's size and is refused.
+pub const MODULES: [KernelModule; 3] =
+    [module("overlay", "ovl_fill_super"), module("br_netfilter", "br_nf_pre_routing"), module("nf_conntrack", "nf_conntrack_in")];
+
+/// Modules that Kubernetes nodes use when they can be had.
+pub const NODE_MODULES: [KernelModule; 3] =
+    [module("ip_vs", "register_ip_vs_scheduler"), module("nf_tables", "nft_do_chain"), module("vxlan", "vxlan_xmit")];
+
+/// Kernel parameters; many containers share the kernel's tables.
+pub const SYSCTLS: [(&str, &str); 5] = [
+    ("fs.file-max", "2097152"),
+    ("fs.inotify.max_user_instances", "1024"),
+    ("fs.inotify.max_user_watches", "1048576"),
+    ("net.ipv4.ip_forward", "1"),
+    ("net.ipv6.conf.all.forwarding", "1"),
+];
+/// Where they are kept.
+pub const SYSCTL_FILE: &str = "/etc/sysctl.d/60-k8slab-base-system.conf";
+
+/// The memory that a whole lab fits in, in MiB.
+pub const MEMORY_MIB: u32 = 12 * 1024;
+
+/// Extensions of LXD's API that the lab uses where they are.
+pub const API_EXTENSIONS: [&str; 6] = [
+    "access_management_tls",
+    "network_forward",
+    "projects_networks_restricted_access",
+    "projects_networks_zones",
+    "projects_restricted_intercept",
+    "storage_buckets",
+];

@@ -1,0 +1,26 @@
+//! Names and the patterns they follow.
+
+/// A project or a storage pool.
+pub const OBJECT: &str = "^[a-z][a-z0-9_-]{0,62}$";
+/// A managed network: its name is a host interface's, which is at most fifteen bytes long.
+pub const NETWORK: &str = "^[a-z][a-z0-9_-]{0,14}$";
+/// An instance: its name is a host name.
+pub const INSTANCE: &str = "^[a-z][a-z0-9-]{0,62}$";
+
+/// The project that confines the lab.
+pub const PROJECT: &str = "capi-lab";
+/// The pool that carries instances and images.
+pub const POOL: &str = "capi-fast";
+/// The internal network of all instances.
+pub const INTERNAL_NETWORK: &str = "capi-int";
+/// The host's bridge to the outside.
+pub const EXTERNAL_BRIDGE: &str = "br-ext6";
+/// The instance that carries the bootstrap cluster.
+pub const BOOTSTRAP_INSTANCE: &str = "capi-bootstrap-0";
+/// The interface on the internal network, inside instances.
+pub const INTERNAL_INTERFACE: &str = "eth0";
+/// The interface on the external bridge, inside instances.
+pub const EXTERNAL_INTERFACE: &str = "eth1";
+
+/// On an instance that a step of the lab made: which one it is.
+pub const OWNER_KEY: &str = "user.k8slab.role";

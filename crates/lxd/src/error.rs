@@ -1,0 +1,246 @@
+use std::{path::PathBuf, time::Duration};
+
+use ansible::{Explain, WaitError};
+
+/// What can go wrong between a step and LXD.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No socket exists.
+    #[error("LXD is not there: no socket at {}", list(probed))]
+    NoSocket {
+        /// The paths that were tried.
+        probed: Vec<PathBuf>,
+    },
+    /// The address does not answer.
+    #[error("LXD at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// The system's words.
+        reason: String,
+        /// The socket may be used by others only.
+        denied: bool,
+    },
+    /// Something answers, but not as LXD does.
+    #[error("{address} does not answer as LXD or Incus does: {reason}")]
+    NotLxd {
+        /// The address.
+        address: String,
+        /// What was odd.
+        reason: String,
+    },
+    /// The connection broke after the request was sent; whether it was carried out is unknown.
+    #[error("the connection broke during {request}: {reason}")]
+    Interrupted {
+        /// Method and path.
+        request: String,
+        /// The library's words.
+        reason: String,
+    },
+    /// LXD answered with an error.
+    #[error("LXD refused {request}: {message}")]
+    Refused {
+        /// Method and path.
+        request: String,
+        /// The status code.
+        status: u16,
+        /// LXD's own words.
+        message: String,
+    },
+    /// The object was changed by somebody else since it was read.
+    #[error("{request}: the object was changed by somebody else meanwhile")]
+    Conflict {
+        /// Method and path.
+        request: String,
+    },
+    /// LXD accepted the request and then failed to carry it out.
+    #[error("LXD could not finish {request}: {message}")]
+    Failed {
+        /// Method and path.
+        request: String,
+        /// LXD's own words.
+        message: String,
+    },
+    /// An operation did not end in time.
+    #[error("LXD did not finish {request} within {} s; last seen: {seen}", deadline.as_secs())]
+    Slow {
+        /// Method and path.
+        request: String,
+        /// How long it was waited for.
+        deadline: Duration,
+        /// The operation's last state.
+        seen: String,
+    },
+    /// A named condition did not come to hold.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// The client itself could not be set up.
+    #[error("the connection to {address} cannot be set up: {reason}")]
+    Setup {
+        /// The address.
+        address: String,
+        /// What the library said.
+        reason: String,
+    },
+}
+
+/// LXD's words, what they mean, and what to do. Servers word their refusals alike across versions, and have no codes for them.
+const MEANINGS: [(&str, &str, &str); 15] = [
+    // Names what is in the way in the words of the other refusals, so it is looked for first.
+    (
+        "Conflict detected when changing",
+        "LXD_RESTRICTION_CONFLICT",
+        "what is in the project has to give up first what is to be forbidden; the lab's own profiles do so by `--tags lxd_profiles`",
+    ),
+    (
+        "syscall interception is forbidden",
+        "LXD_RESTRICTION_INTERCEPTION",
+        "the project lacks restricted.containers.interception=allow; use isolation: reference or drop the interception keys",
+    ),
+    (
+        "Unix character devices are forbidden",
+        "LXD_RESTRICTION_UNIX_CHAR",
+        "the project lacks restricted.devices.unix-char=allow; use isolation: reference or drop the device",
+    ),
+    (
+        "Proxy devices are forbidden",
+        "LXD_RESTRICTION_PROXY",
+        "the project lacks restricted.devices.proxy=allow; in strict isolation a network forward publishes the API",
+    ),
+    ("Only managed network devices are allowed", "LXD_RESTRICTION_NIC", "the project lacks restricted.devices.nic=allow"),
+    ("Network not allowed in project", "LXD_RESTRICTION_NETWORK", "add the network to lxd_project's restricted_networks"),
+    ("disk path", "LXD_RESTRICTION_DISK", "the project's restricted.devices.disk.paths does not list the path"),
+    (
+        "low-level",
+        "LXD_RESTRICTION_LOWLEVEL",
+        "raw.* and linux.kernel_modules need isolation: reference; in strict isolation the host loads the modules",
+    ),
+    (
+        "low level",
+        "LXD_RESTRICTION_LOWLEVEL",
+        "raw.* and linux.kernel_modules need isolation: reference; in strict isolation the host loads the modules",
+    ),
+    (
+        "Failed loading kernel module",
+        "HOST_MODULE_MISSING",
+        "load the module on the host; base_system does it for those that the lab needs",
+    ),
+    ("No root device could be found", "NO_ROOT_DISK", "the profile capi-base carries the root disk; run lxd_profiles first"),
+    (
+        "cannot be disabled on non-empty project",
+        "PROJECT_FEATURE_LOCKED",
+        "features can be changed only while the project is empty; empty it, or recreate it",
+    ),
+    ("image couldn't be found", "IMAGE_NOT_FOUND", "look at `lxc image list <remote>:`; the alias may be spelled otherwise there"),
+    ("remote image info", "IMAGE_SERVER_UNREACHABLE", "look whether the host reaches the image server, or use image_source: alias"),
+    (
+        "Network type does not support non-default projects",
+        "NETWORK_PROJECT",
+        "bridges live in the default project; set features.networks=false on the lab's",
+    ),
+];
+
+impl Error {
+    fn meaning(&self) -> Option<&'static (&'static str, &'static str, &'static str)> {
+        let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return None };
+        MEANINGS.iter().find(|(words, ..)| message.contains(words))
+    }
+
+    /// The object does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+impl Explain for Error {
+    fn code(&self) -> &'static str {
+        if let Some((_, code, _)) = self.meaning() {
+            return code;
+        }
+        match self {
+            Self::NoSocket { .. } | Self::Unreachable { .. } => "LXD_UNREACHABLE",
+            Self::NotLxd { .. } => "LXD_UNEXPECTED_ANSWER",
+            Self::Interrupted { .. } => "LXD_CONNECTION_LOST",
+            Self::Refused { status: 404, .. } => "LXD_NOT_FOUND",
+            Self::Refused { status: 403, .. } => "LXD_FORBIDDEN",
+            Self::Refused { .. } => "LXD_REFUSED",
+            Self::Conflict { .. } => "LXD_CHANGED_MEANWHILE",
+            Self::Failed { .. } => "LXD_OPERATION_FAILED",
+            Self::Slow { .. } => "LXD_OPERATION_TIMEOUT",
+            Self::Wait(error) => error.code(),
+            Self::Setup { .. } => "LXD_CLIENT",
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        if let Some((.., hint)) = self.meaning() {
+            return vec![(*hint).into()];
+        }
+        let hint = match self {
+            Self::NoSocket { .. } => "run the role lxd_host first, or set lxd_socket_path",
+            Self::Unreachable { denied: true, .. } => "run the task with become: true, or as a member of the socket's group",
+            Self::Unreachable { .. } => "start LXD; its service may have stopped",
+            Self::NotLxd { .. } => "point lxd_socket_path at LXD's own socket",
+            Self::Interrupted { .. } => "look whether LXD was restarted, then run again: a step goes on from the live state",
+            Self::Conflict { .. } => "another program changes the same object; run again when it is done",
+            Self::Slow { .. } => "look at `lxc operation list`, then run again: a step goes on from the live state",
+            Self::Wait(error) => return error.hints(),
+            Self::Refused { .. } | Self::Failed { .. } => {
+                "LXD's log has more: `lxc monitor --type=logging`, or its service's journal"
+            }
+            Self::Setup { .. } => return Vec::new(),
+        };
+        vec![hint.into()]
+    }
+
+    fn is_prerequisite(&self) -> bool {
+        matches!(self, Self::NoSocket { .. })
+    }
+
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Conflict { .. } => true,
+            // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
+            Self::Refused { message, .. } | Self::Failed { message, .. } => {
+                message.contains("already exists") || message.contains("is busy running")
+            }
+            _ => false,
+        }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twin_is_a_conflict() {
+        let refused = |message: &str| Error::Refused { request: "POST /1.0/x".into(), status: 400, message: message.into() };
+        assert!(refused("The network already exists").is_conflict());
+        assert!(!refused("Unknown driver").is_conflict());
+    }
+
+    #[test]
+    fn lxds_words_have_codes() {
+        for (message, status, code) in [
+            ("Container syscall interception is forbidden", 500, "LXD_RESTRICTION_INTERCEPTION"),
+            ("Project feature \"features.images\" cannot be disabled on non-empty projects", 400, "PROJECT_FEATURE_LOCKED"),
+            (
+                "Conflict detected when changing \"restricted\" in project \"p\": Use of low-level config \"raw.lxc\" is forbidden",
+                400,
+                "LXD_RESTRICTION_CONFLICT",
+            ),
+            ("Storage pool not found", 404, "LXD_NOT_FOUND"),
+            ("not authorized", 403, "LXD_FORBIDDEN"),
+            ("something else", 500, "LXD_REFUSED"),
+        ] {
+            let error = Error::Refused { request: "POST /1.0/x".into(), status, message: message.into() };
+            assert_eq!(error.code(), code, "{message}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{Client, Config, Devices, Error, object::object};
+
+/// An instance.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// `container` or `virtual-machine`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The project it lives in.
+    pub project: String,
+    /// Its description.
+    pub description: String,
+    /// Its CPU architecture.
+    pub architecture: String,
+    /// It goes when it stops.
+    pub ephemeral: bool,
+    /// `Running`, `Stopped` and others.
+    pub status: String,
+    /// Its profiles in the order in which they apply.
+    pub profiles: Vec<String>,
+    /// Its own configuration.
+    pub config: Config,
+    /// Its own devices.
+    pub devices: Devices,
+    /// Its configuration with that of its profiles.
+    pub expanded_config: Config,
+}
+object!(Instance, "instance", "instances", merges: true, devices: own, fields: |instance| [
+    ("architecture", json!(instance.architecture)),
+    ("ephemeral", json!(instance.ephemeral)),
+    ("profiles", json!(instance.profiles)),
+]);
+
+/// What an instance is doing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct InstanceState {
+    /// `Running`, `Stopped` and others.
+    pub status: String,
+    /// The process that started it, as the host counts.
+    pub pid: i64,
+    /// Its interfaces; absent while it does not run.
+    pub network: Option<BTreeMap<String, Interface>>,
+}
+
+/// An interface inside an instance.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Interface {
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
+/// An address of an interface.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Address {
+    /// The address.
+    pub address: String,
+    /// `global`, `link` or `local`.
+    pub scope: String,
+}
+
+impl InstanceState {
+    /// The addresses by which others reach the instance on one interface.
+    pub fn global_addresses(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.network.iter().filter_map(|network| network.get(interface));
+        addresses
+            .flat_map(|interface| &interface.addresses)
+            .filter(|address| address.scope == "global")
+            .filter_map(|a| a.address.parse().ok())
+    }
+
+    /// All addresses of an interface with their scopes, for a person who wonders why none is usable.
+    #[must_use]
+    pub fn describe(&self, interface: &str) -> String {
+        let Some(network) = &self.network else { return format!("the instance is {}", self.status) };
+        let Some(found) = network.get(interface) else {
+            return format!("no interface {interface} among {}", network.keys().cloned().collect::<Vec<_>>().join(", "));
+        };
+        let addresses: Vec<_> = found.addresses.iter().map(|a| format!("{} ({})", a.address, a.scope)).collect();
+        if addresses.is_empty() { format!("no address on {interface}") } else { addresses.join(", ") }
+    }
+}
+
+/// What an instance is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Start.
+    Start,
+    /// Shut down, and be stopped by force when that takes too long.
+    Stop,
+    /// Shut down and start again.
+    Restart,
+}
+
+/// The kind of a file inside an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A file with this content.
+    File,
+    /// A folder.
+    Directory,
+}
+
+/// What a command inside an instance did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Its exit code.
+    pub code: i64,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+/// How long an instance may take to shut down before it is stopped by force, in seconds.
+const SHUTDOWN: u32 = 60;
+
+impl Client {
+    /// What an instance is doing.
+    pub async fn instance_state(&self, name: &str) -> Result<InstanceState, Error> {
+        Ok(self.get(&format!("instances/{name}/state")).await?.object)
+    }
+
+    /// Starts, stops or restarts an instance. One that does not shut down in time is stopped by force.
+    pub async fn set_instance_state(&self, name: &str, state: State) -> Result<(), Error> {
+        let path = format!("instances/{name}/state");
+        let action = match state {
+            State::Start => "start",
+            State::Stop => "stop",
+            State::Restart => "restart",
+        };
+        let polite = json!({"action": action, "timeout": SHUTDOWN, "force": false});
+        match self.put(&path, &polite, None).await {
+            Err(Error::Failed { .. }) if state != State::Start => {
+                tracing::info!("{name} does not shut down; stopping it by force");
+                self.put(&path, &json!({"action": action, "timeout": SHUTDOWN, "force": true}), None).await.map(drop)
+            }
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// A file inside an instance, if it is there.
+    pub async fn read_file(&self, instance: &str, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.raw(&format!("instances/{instance}/files"), Some(path)).await
+    }
+
+    /// Writes a file or makes a folder inside an instance, owned by its root.
+    pub async fn write_file(&self, instance: &str, path: &str, kind: FileKind, mode: u32, content: Vec<u8>) -> Result<(), Error> {
+        let mut url = self.url(&format!("instances/{instance}/files"))?;
+        url.query_pairs_mut().append_pair("path", path);
+        let kind = match kind {
+            FileKind::File => "file",
+            FileKind::Directory => "directory",
+        };
+        let call = self.http().request(Method::POST, url).header("X-LXD-uid", 0).header("X-LXD-gid", 0);
+        let call = call.header("X-LXD-mode", format!("{mode:04o}")).header("X-LXD-type", kind).header("X-LXD-write", "overwrite");
+        let request = format!("POST /1.0/instances/{instance}/files?path={path}");
+        let response = call.body(content).send().await.map_err(|error| self.broken(&request, &error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(Error::Refused { request, status: status.as_u16(), message: refusal(response).await })
+    }
+
+    /// Runs a command inside an instance and gives what it wrote.
+    pub async fn exec(&self, instance: &str, command: &[&str]) -> Result<Exec, Error> {
+        let body = json!({"command": command, "record-output": true, "wait-for-websocket": false, "interactive": false});
+        let done = self.post(&format!("instances/{instance}/exec"), &body).await?;
+        let mut streams = [String::new(), String::new()];
+        for (stream, text) in ["1", "2"].iter().zip(&mut streams) {
+            if let Some(log) = done["output"][stream].as_str() {
+                let written = self.raw(log, None).await?.unwrap_or_default();
+                *text = String::from_utf8_lossy(&written).into_owned();
+                self.delete(log).await?;
+            }
+        }
+        let [stdout, stderr] = streams;
+        Ok(Exec { code: done["return"].as_i64().unwrap_or(-1), stdout, stderr })
+    }
+
+    /// The end of the log that LXD keeps of an instance's start.
+    pub async fn start_log(&self, instance: &str) -> Result<String, Error> {
+        const LINES: usize = 20;
+        let log = self.raw(&format!("instances/{instance}/logs/lxc.log"), None).await?.unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<&str> = log.lines().collect();
+        Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
+    }
+
+    /// An answer that is a file and no envelope; nothing when there is no such file.
+    async fn raw(&self, path: &str, file: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
+        let mut url = self.url(path)?;
+        if let Some(file) = file {
+            url.query_pairs_mut().append_pair("path", file);
+        }
+        let request = format!("GET /1.0/{}", path.trim_start_matches("/1.0/"));
+        let response = self.http().get(url).send().await.map_err(|error| self.broken(&request, &error))?;
+        match response.status() {
+            StatusCode::OK => {
+                let content = response.bytes().await.map_err(|error| self.broken(&request, &error))?;
+                Ok(Some(content.to_vec()))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(Error::Refused { request, status: status.as_u16(), message: refusal(response).await }),
+        }
+    }
+}
+
+async fn refusal(response: reqwest::Response) -> String {
+    let envelope: Map<String, Value> = response.json().await.unwrap_or_default();
+    envelope.get("error").and_then(Value::as_str).unwrap_or("no reason given").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(addresses: &[(&str, &str)]) -> InstanceState {
+        let addresses = addresses.iter().map(|(a, s)| Address { address: (*a).into(), scope: (*s).into() }).collect();
+        InstanceState { network: Some(BTreeMap::from([("eth0".into(), Interface { addresses })])), ..InstanceState::default() }
+    }
+
+    #[test]
+    fn only_global_addresses_count() {
+        for (addresses, expected) in [
+            (&[("169.254.3.4", "link"), ("127.0.0.1", "local")][..], &[][..]),
+            (&[("10.77.0.5", "global"), ("fe80::1", "link")], &["10.77.0.5"]),
+            (&[("10.77.0.5", "global"), ("fd42:77:1::5", "global")], &["10.77.0.5", "fd42:77:1::5"]),
+        ] {
+            let found: Vec<_> = state(addresses).global_addresses("eth0").map(|address| address.to_string()).collect();
+            assert_eq!(found, expected);
+        }
+        assert_eq!(state(&[("10.77.0.5", "global")]).global_addresses("eth1").count(), 0);
+    }
+}

@@ -1,0 +1,24 @@
+//! REST client for LXD and Incus.
+//!
+//! Nothing here looks at a version. An answer says by its type whether it is final, and a server says by its extensions what it
+//! knows.
+
+mod client;
+mod connection;
+mod declared;
+mod error;
+mod image;
+mod instance;
+mod object;
+mod operation;
+#[cfg(feature = "https")]
+mod tls;
+
+pub use client::{Client, Tagged};
+pub use connection::{Connection, SOCKETS};
+pub use declared::{Declared, ObjectChange};
+pub use error::Error;
+pub use instance::{Exec, FileKind, Instance, InstanceState, State};
+pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};
+#[cfg(feature = "https")]
+pub use tls::Identity;

@@ -1,0 +1,20 @@
+//! The list of all steps. Every step's own executable works alone; a collection carries them as one, since most of what they
+//! hold is the same.
+
+use ansible::Entry;
+
+/// Every step, in the order in which a lab comes up.
+#[must_use]
+pub fn steps() -> Vec<Entry> {
+    vec![
+        Entry::of::<lab_facts::LabFacts>(),
+        Entry::of::<base_system::BaseSystem>(),
+        Entry::of::<lxd_host::LxdHost>(),
+        Entry::of::<lxd_project::LxdProject>(),
+        Entry::of::<lxd_storage_pools::LxdStoragePools>(),
+        Entry::of::<lxd_network_int_managed::LxdNetworkIntManaged>(),
+        Entry::of::<lxd_profiles::LxdProfiles>(),
+        Entry::of::<lxd_bootstrap_instance::LxdBootstrapInstance>(),
+        Entry::of::<binary_fetch::BinaryFetch>(),
+    ]
+}

@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: where the embedded lab lives, how they report, and what several of them do.
+
+shopt -s inherit_errexit
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit
+
+# Debian's LXD; without this, `lxc` would look for a snap's first.
+export LXD_DIR=/var/lib/lxd
+export ANSIBLE_CONFIG=$PWD/embedded/ansible.cfg
+
+say() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+}
+
+fail() {
+    say "$@"
+    exit 1
+}
+
+# doing WHAT: says what is about to be done. With --check that is all: it fails, so that it is not done.
+doing() {
+    if [[ ${check:-} == --check ]]; then
+        printf '  %-24s%s\n' "${0##*/}" "$*"
+        return 1
+    fi
+    say "$@"
+}
+
+# setting NAME: the embedded inventory's value, so that a name of the lab is written down once.
+setting() {
+    local value
+    value=$(sed -n "s/^$1: *//p" inventories/embedded/group_vars/all.yml)
+    [[ -n $value ]] || fail "inventories/embedded/group_vars/all.yml sets no $1"
+    printf '%s\n' "$value"
+}
+
+# not_installed PACKAGE...: those of them that are to be installed, in one line.
+not_installed() {
+    local installed
+    # dpkg-query fails where it has never heard of one of them.
+    installed=$(dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true)
+    comm -23 <(printf 'installed %s\n' "$@" | sort) <(sort <<<"$installed") | cut -d ' ' -f 2 | paste --serial --delimiters=' '
+}
+
+# install PACKAGES: one argument, as not_installed gives it.
+install() {
+    local packages
+    read -r -a packages <<<"$1"
+    export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
+    apt-get --quiet=2 update
+    apt-get --quiet=2 --yes --no-install-recommends install "${packages[@]}" >/dev/null
+}
+
+lxd_answers() {
+    [[ -S $LXD_DIR/unix.socket ]] && timeout 5 lxc query /1.0 >/dev/null 2>&1
+}
+
+# Two runs of `make lab` or `make destroy` at once would undo each other's work.
+run_alone() {
+    exec {lock}>/run/lock/k8slab-embedded
+    flock --nonblock "$lock" || fail "another make lab or make destroy is at work here"
+}

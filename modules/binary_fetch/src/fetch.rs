@@ -1,0 +1,256 @@
+use std::{
+    fmt,
+    marker::PhantomData,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ansible::{Change, Failure, Section};
+use host::{
+    Owner, Root,
+    file::{self, Attributes},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    BinaryFetch,
+    error::Error,
+    tool::{Declared, Tool},
+};
+
+/// How long a tool may take to say its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(60);
+
+/// One tool in its place.
+pub(crate) struct Fetch<'a, T> {
+    step: &'a BinaryFetch,
+    pub tool: Declared,
+    path: PathBuf,
+    kind: PhantomData<T>,
+}
+
+/// What was verified and tried out, kept beside the tool.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Record {
+    version: String,
+    arch: String,
+    sha256: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Live {
+    /// Who should own the tool.
+    owner: Owner,
+    found: Option<(Attributes, String)>,
+    record: Option<Record>,
+    /// The checksum that the tool must have.
+    expected: String,
+}
+
+pub(crate) enum ToolChange {
+    /// Download or copy it, compare its checksum, try it out, put it in its place.
+    Place { path: PathBuf, before: Option<String>, after: Record, owner: Owner },
+    /// It is in its place, but nothing says that it was tried out.
+    TryOut { path: PathBuf, after: Record },
+    /// It is right but for owner and mode.
+    SetAttributes { path: PathBuf, before: Attributes, after: Attributes },
+}
+
+impl<'a, T: Tool> Fetch<'a, T> {
+    pub(crate) fn new(step: &'a BinaryFetch, tool: Declared, path: PathBuf) -> Self {
+        Self { step, tool, path, kind: PhantomData }
+    }
+
+    /// The tool's checksum as it was last verified.
+    pub(crate) fn verified(&self) -> Result<Option<String>, host::Error> {
+        Ok(self.record()?.map(|record| record.sha256))
+    }
+
+    fn silence(&self) -> Duration {
+        Duration::from_secs(self.step.download_timeout.into())
+    }
+
+    fn mode(&self) -> u32 {
+        file::mode(&self.step.mode)
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.path.with_file_name(format!(".{}.json", self.tool.file_name))
+    }
+
+    /// The record, unless it is of another version. One that cannot be read is no record.
+    fn record(&self) -> Result<Option<Record>, host::Error> {
+        let text = Root::default().read(self.record_path())?;
+        let record: Option<Record> = text.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(record.filter(|record| record.version == self.tool.version && record.arch == self.tool.arch.name()))
+    }
+
+    async fn place(&self, record: &Record, owner: Owner) -> Result<(), Error> {
+        let source = &self.tool.source;
+        let copy = source.copy(&self.tool.asset, &self.path, self.silence()).await?;
+        if copy.sha256 != record.sha256 {
+            let (expected, found) = (record.sha256.clone(), copy.sha256);
+            return Err(Error::ChecksumMismatch { place: source.to_string(), expected, found });
+        }
+        let complete = copy.file.seal(owner, self.mode())?;
+        self.try_out(complete.path()).await?;
+        complete.publish()?;
+        self.remember(record)
+    }
+
+    async fn try_out(&self, program: &Path) -> Result<(), Error> {
+        let command = Root::default()
+            .command(program)
+            .args(T::VERSION)
+            // Otherwise clusterctl asks its project's server for a newer one, and waits for the answer.
+            .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
+            .within(VERSION_DEADLINE);
+        let said = command.execute().await?.stdout;
+        if said.contains(&self.tool.version) {
+            return Ok(());
+        }
+        Err(Error::VersionMismatch {
+            tool: T::NAME,
+            place: self.tool.source.to_string(),
+            version: self.tool.version.clone(),
+            said: said.trim().to_owned(),
+        })
+    }
+
+    fn remember(&self, record: &Record) -> Result<(), Error> {
+        Ok(file::write(&self.record_path(), json!(record).to_string().as_bytes(), Owner::default(), 0o644)?)
+    }
+
+    async fn carry_out(&self, change: &ToolChange) -> Result<(), Error> {
+        match change {
+            ToolChange::Place { after, owner, .. } => self.place(after, *owner).await,
+            ToolChange::TryOut { path, after } => {
+                self.try_out(path).await?;
+                self.remember(after)
+            }
+            ToolChange::SetAttributes { path, after, .. } => Ok(file::set_attributes(path, after.owner, after.mode)?),
+        }
+    }
+
+    async fn look(&self) -> Result<Live, Error> {
+        let owner = Owner::resolve(&Root::default(), &self.step.owner, &self.step.group).await?;
+        let found = match file::attributes(&self.path)? {
+            Some(attributes) => file::sha256(&self.path)?.map(|sha256| (attributes, sha256)),
+            None => None,
+        };
+        let record = self.record()?;
+        let recorded = record.as_ref().map(|record| record.sha256.as_str());
+        let expected = match self.tool.checksum.known(recorded)? {
+            Some(expected) => expected,
+            None => self.tool.checksum.fetch(self.silence()).await?,
+        };
+        Ok(Live { owner, found, record, expected })
+    }
+}
+
+impl<T: Tool> Section for Fetch<'_, T> {
+    const NAME: &'static str = T::NAME;
+    type Live = Live;
+    type Change = ToolChange;
+
+    async fn observe(&self) -> Result<Live, Failure> {
+        Ok(self.look().await?)
+    }
+
+    fn plan(&self, live: &Live) -> Result<Vec<ToolChange>, Failure> {
+        let path = self.path.clone();
+        let wanted = Attributes { owner: live.owner, mode: self.mode() };
+        let record =
+            Record { version: self.tool.version.clone(), arch: self.tool.arch.name().to_owned(), sha256: live.expected.clone() };
+        let Some((attributes, _)) = live.found.as_ref().filter(|(_, sha256)| *sha256 == record.sha256) else {
+            let before = live.found.as_ref().map(|(_, sha256)| sha256.clone());
+            return Ok(vec![ToolChange::Place { path, before, after: record, owner: live.owner }]);
+        };
+        let mut changes = Vec::new();
+        if *attributes != wanted {
+            changes.push(ToolChange::SetAttributes { path: path.clone(), before: *attributes, after: wanted });
+        }
+        if live.record.as_ref() != Some(&record) {
+            changes.push(ToolChange::TryOut { path, after: record });
+        }
+        Ok(changes)
+    }
+
+    async fn apply(&self, change: &ToolChange) -> Result<(), Failure> {
+        Ok(self.carry_out(change).await?)
+    }
+}
+
+impl ToolChange {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Place { path, .. } | Self::TryOut { path, .. } | Self::SetAttributes { path, .. } => path,
+        }
+    }
+}
+
+impl fmt::Display for ToolChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path().display();
+        match self {
+            Self::Place { after, .. } => write!(f, "place {path} {}", after.version),
+            Self::TryOut { after, .. } => write!(f, "try {path} {} out", after.version),
+            Self::SetAttributes { .. } => write!(f, "set owner and mode of {path}"),
+        }
+    }
+}
+
+impl Change for ToolChange {
+    fn object(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    fn before(&self) -> Value {
+        match self {
+            Self::Place { before, .. } => before.as_ref().map_or(Value::Null, |sha256| json!({"sha256": sha256})),
+            Self::TryOut { .. } => json!({"tried": false}),
+            Self::SetAttributes { before, .. } => shown(*before),
+        }
+    }
+
+    fn after(&self) -> Value {
+        match self {
+            Self::Place { after, .. } => json!({"sha256": after.sha256}),
+            Self::TryOut { .. } => json!({"tried": true}),
+            Self::SetAttributes { after, .. } => shown(*after),
+        }
+    }
+}
+
+fn shown(attributes: Attributes) -> Value {
+    let Attributes { owner, mode } = attributes;
+    json!({"owner": owner.user, "group": owner.group, "mode": format!("{mode:04o}")})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::Kubectl;
+
+    #[test]
+    fn plans() {
+        let step = BinaryFetch::default();
+        let fetch = Fetch::<Kubectl>::new(&step, Kubectl::declare(&step).unwrap(), "/bin/kubectl".into());
+        let attributes = |user, mode| Attributes { owner: Owner { user, group: 0 }, mode };
+        let record = Record { version: "v1.35.3".into(), arch: "amd64".into(), sha256: "aa".into() };
+        for (case, found, record, expected) in [
+            ("not there", None, None, "place /bin/kubectl v1.35.3"),
+            ("right", Some((attributes(0, 0o755), "aa")), Some(&record), ""),
+            ("another one", Some((attributes(0, 0o755), "bb")), Some(&record), "place /bin/kubectl v1.35.3"),
+            ("somebody's right one", Some((attributes(0, 0o755), "aa")), None, "try /bin/kubectl v1.35.3 out"),
+            ("another mode", Some((attributes(0, 0o700), "aa")), Some(&record), "set owner and mode of /bin/kubectl"),
+            ("another owner", Some((attributes(1, 0o755), "aa")), Some(&record), "set owner and mode of /bin/kubectl"),
+        ] {
+            let found = found.map(|(attributes, sha256)| (attributes, sha256.to_owned()));
+            let live = Live { owner: Owner::default(), found, record: record.cloned(), expected: "aa".into() };
+            let plan = fetch.plan(&live).unwrap();
+            assert_eq!(plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected, "{case}");
+        }
+    }
+}

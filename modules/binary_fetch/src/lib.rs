@@ -1,0 +1,246 @@
+//! Places kubectl, clusterctl and k3s on the host, each verified.
+
+mod checksum;
+mod error;
+mod fetch;
+mod folder;
+mod source;
+mod tool;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ansible::{AbsolutePath, Failure, Run, Step};
+use host::file;
+use lab::{machine, versions};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
+
+use fetch::Fetch;
+use folder::Folder;
+use source::Source;
+use tool::{Clusterctl, Declared, K3s, Kubectl, Tool};
+
+/// Converge kubectl, clusterctl and k3s on the host.
+///
+/// Each is downloaded, or taken from a folder, compared with its checksum, tried out, and only then put in its place. A record next
+/// to it keeps what was verified, so that a second run needs no network.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
+#[serde(default)]
+pub struct BinaryFetch {
+    /// Folder of the lab's programs and settings.
+    #[default(machine::OPT_ROOT.into())]
+    #[schemars(extend("global" = "opt_root"))]
+    pub opt_root: AbsolutePath,
+    /// Folder of the tools; C(bin) in O(opt_root) if unset.
+    pub bin_dir: Option<AbsolutePath>,
+    /// Owner of the folder and of the tools.
+    #[default("root".into())]
+    #[schemars(length(min = 1))]
+    pub owner: String,
+    /// Group of the folder and of the tools.
+    #[default("root".into())]
+    #[schemars(length(min = 1))]
+    pub group: String,
+    /// Mode of the folder and of the tools.
+    #[default("0755".into())]
+    #[schemars(regex(pattern = file::MODE))]
+    pub mode: String,
+    /// Seconds after which a server that says nothing is given up.
+    #[default(180)]
+    #[schemars(range(min = 1))]
+    pub download_timeout: u32,
+    /// CPU architecture of the host.
+    pub arch: Arch,
+    /// Folder that holds the tools and their checksums, under the last parts of their URLs; taken instead of all URLs.
+    pub source_dir: Option<AbsolutePath>,
+    /// Whether kubectl is placed.
+    #[default(true)]
+    pub kubectl_enabled: bool,
+    /// Version of kubectl.
+    #[default(versions::KUBECTL.into())]
+    #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+$"), extend("global" = "kubectl_version"))]
+    pub kubectl_version: String,
+    /// Where kubectl is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub kubectl_url: Option<String>,
+    /// Where its checksum is. If unset, O(kubectl_url) with C(.sha256).
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub kubectl_checksum_url: Option<String>,
+    /// What form its checksum has.
+    pub kubectl_checksum_style: ChecksumStyle,
+    /// The checksum itself. Beside one from O(kubectl_checksum_url), both must agree.
+    #[schemars(regex(pattern = checksum::PATTERN))]
+    pub kubectl_checksum_sha256: Option<String>,
+    /// Its name in a list of checksums; only used with O(kubectl_checksum_style=manifest).
+    #[default("kubectl".into())]
+    #[schemars(length(min = 1))]
+    pub kubectl_checksum_entry: String,
+    /// Its name in the folder.
+    #[default("kubectl".into())]
+    #[schemars(regex(pattern = tool::FILE_NAME))]
+    pub kubectl_dest_filename: String,
+    /// Whether clusterctl is placed.
+    #[default(true)]
+    pub clusterctl_enabled: bool,
+    /// Version of clusterctl.
+    #[default(versions::CLUSTERCTL.into())]
+    #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+$"), extend("global" = "clusterctl_version"))]
+    pub clusterctl_version: String,
+    /// Where clusterctl is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub clusterctl_url: Option<String>,
+    /// Where its checksum is. Its release has none, so it is required with any O(clusterctl_checksum_style) but V(pinned).
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub clusterctl_checksum_url: Option<String>,
+    /// What form its checksum has.
+    #[default(ChecksumStyle::Pinned)]
+    pub clusterctl_checksum_style: ChecksumStyle,
+    /// The checksum itself. If unset, that of the default version for amd64; required for any other.
+    #[schemars(regex(pattern = checksum::PATTERN))]
+    pub clusterctl_checksum_sha256: Option<String>,
+    /// Its name in a list of checksums; only used with O(clusterctl_checksum_style=manifest).
+    #[default("clusterctl".into())]
+    #[schemars(length(min = 1))]
+    pub clusterctl_checksum_entry: String,
+    /// Its name in the folder.
+    #[default("clusterctl".into())]
+    #[schemars(regex(pattern = tool::FILE_NAME))]
+    pub clusterctl_dest_filename: String,
+    /// Whether k3s is placed.
+    #[default(true)]
+    pub k3s_enabled: bool,
+    /// Version of k3s.
+    #[default(versions::K3S.into())]
+    #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+\+k3s\d+$"), extend("global" = "k3s_version"))]
+    pub k3s_version: String,
+    /// Where k3s is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub k3s_url: Option<String>,
+    /// Where its checksum is. If unset, the list of its release.
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub k3s_checksum_url: Option<String>,
+    /// What form its checksum has.
+    #[default(ChecksumStyle::Manifest)]
+    pub k3s_checksum_style: ChecksumStyle,
+    /// The checksum itself. Beside one from O(k3s_checksum_url), both must agree.
+    #[schemars(regex(pattern = checksum::PATTERN))]
+    pub k3s_checksum_sha256: Option<String>,
+    /// Its name in a list of checksums; only used with O(k3s_checksum_style=manifest). If unset, the name of its release's file.
+    #[schemars(length(min = 1))]
+    pub k3s_checksum_entry: Option<String>,
+    /// Its name in the folder.
+    #[default("k3s".into())]
+    #[schemars(regex(pattern = tool::FILE_NAME))]
+    pub k3s_dest_filename: String,
+}
+
+/// A CPU architecture, as Kubernetes names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// x86-64.
+    #[default]
+    Amd64,
+    /// AArch64.
+    Arm64,
+}
+
+impl Arch {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+/// What form a checksum has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumStyle {
+    /// A file that begins with it.
+    #[default]
+    Plain,
+    /// A file with a line for each of several files.
+    Manifest,
+    /// An option, and no file.
+    Pinned,
+}
+
+/// What the step returns.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Facts {
+    /// The tools by name.
+    pub tools: BTreeMap<String, ToolFacts>,
+}
+
+/// A tool as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ToolFacts {
+    /// Where it is.
+    pub path: String,
+    /// Its version.
+    pub version: String,
+    /// Its SHA-256 as it was verified; nothing if it never was.
+    pub sha256: Option<String>,
+    /// This run placed it.
+    pub changed: bool,
+}
+
+impl Step for BinaryFetch {
+    const NAME: &'static str = "binary_fetch";
+    const SECTIONS: &'static [&'static str] = &[Kubectl::NAME, Clusterctl::NAME, K3s::NAME];
+    const EXAMPLES: &'static str = "\
+- name: Place the tools
+  k8slab.capi.binary_fetch:
+  become: true
+
+- name: Place the tools from a folder, without any network
+  k8slab.capi.binary_fetch:
+    source_dir: /srv/mirror
+    clusterctl_checksum_sha256: b20044c66b62e273d6fe101ea82a00dc2329c28e2bca1e9b6274b744474429ba
+  become: true
+";
+    type Facts = Facts;
+
+    fn preflight(&self) -> Result<(), Failure> {
+        let tools = [Kubectl::declare(self), Clusterctl::declare(self), K3s::declare(self)];
+        tools.iter().flatten().try_for_each(Declared::check).map_err(Into::into)
+    }
+
+    async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
+        run.section(&Folder(self)).await?;
+        let kubectl = self.place::<Kubectl>(run).await?;
+        let clusterctl = self.place::<Clusterctl>(run).await?;
+        let k3s = self.place::<K3s>(run).await?;
+        let tools = [kubectl, clusterctl, k3s].into_iter().flatten();
+        run.verify(async { Ok(Facts { tools: tools.collect() }) }).await
+    }
+}
+
+impl BinaryFetch {
+    /// Places a tool unless it is switched off.
+    async fn place<T: Tool>(&self, run: &mut Run) -> Result<Option<(String, ToolFacts)>, Failure> {
+        let Some(tool) = T::declare(self) else { return Ok(None) };
+        let path = self.bin_dir().join(&tool.file_name);
+        let section = Fetch::<T>::new(self, tool, path.clone());
+        let changed = !run.section(&section).await?.is_empty();
+        let facts =
+            ToolFacts { path: path.display().to_string(), sha256: section.verified()?, version: section.tool.version, changed };
+        Ok(Some((T::NAME.to_owned(), facts)))
+    }
+
+    fn bin_dir(&self) -> PathBuf {
+        self.bin_dir.as_ref().map_or_else(|| self.opt_root.join("bin"), |path| path.to_path_buf())
+    }
+
+    /// Where something is: in the folder, in the place that was given, or where its release has it.
+    fn source(&self, given: Option<&String>, release: &str) -> Source {
+        let url = given.map_or(release, String::as_str);
+        match &self.source_dir {
+            Some(folder) => Source::File(folder.join(url.rsplit('/').next().unwrap_or_default())),
+            None => Source::of(url),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+
+use ansible::Failure;
+use lxd::{Client, ObjectChange, State};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// One thing that this step does.
+pub(crate) enum Change {
+    /// The image comes into the lab's project, which has images of its own.
+    CopyImage {
+        alias: String,
+        fingerprint: String,
+    },
+    /// The instance is made or updated.
+    Converge(Box<ObjectChange>),
+    Start(String),
+    Stop(String),
+    Delete(String),
+}
+
+impl Change {
+    pub(crate) async fn apply(&self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::CopyImage { fingerprint, .. } => client.copy_image(fingerprint, "default").await?,
+            Self::Converge(change) => change.apply(client).await?,
+            Self::Start(name) => return start(client, name).await,
+            Self::Stop(name) => client.set_instance_state(name, State::Stop).await?,
+            Self::Delete(name) => drop(client.delete(&format!("instances/{name}")).await?),
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Converge(change) => &change.name,
+            Self::CopyImage { alias: name, .. } | Self::Start(name) | Self::Stop(name) | Self::Delete(name) => name,
+        }
+    }
+
+    /// What becomes of the status, where that is what changes.
+    fn status(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Start(_) => Some(("Stopped", "Running")),
+            Self::Stop(_) => Some(("Running", "Stopped")),
+            _ => None,
+        }
+    }
+}
+
+/// A run that was killed may have left LXD still making the instance; and why one does not start is in the log, not in the error.
+async fn start(client: &Client, name: &str) -> Result<(), Failure> {
+    client.settle("instances", name).await?;
+    let Err(source) = client.set_instance_state(name, State::Start).await else { return Ok(()) };
+    // Another run may have started it meanwhile.
+    client.settle("instances", name).await?;
+    if client.instance_state(name).await?.status == "Running" {
+        return Ok(());
+    }
+    let log = client.start_log(name).await.unwrap_or_default();
+    Err(Error::NotStarted { name: name.to_owned(), source, log }.into())
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CopyImage { alias, .. } => write!(f, "copy image {alias} from project default"),
+            Self::Converge(change) => change.fmt(f),
+            Self::Start(name) => write!(f, "start instance {name}"),
+            Self::Stop(name) => write!(f, "stop instance {name}"),
+            Self::Delete(name) => write!(f, "delete instance {name}"),
+        }
+    }
+}
+
+impl ansible::Change for Change {
+    fn object(&self) -> String {
+        match self {
+            Self::CopyImage { alias, .. } => format!("image {alias}"),
+            Self::Converge(change) => change.object(),
+            _ => format!("instance {}", self.name()),
+        }
+    }
+
+    fn before(&self) -> Value {
+        match self {
+            Self::Converge(change) => change.before(),
+            Self::Delete(name) => json!({"name": name}),
+            _ => self.status().map_or(Value::Null, |(before, _)| json!({"status": before})),
+        }
+    }
+
+    fn after(&self) -> Value {
+        match self {
+            Self::Converge(change) => change.after(),
+            Self::CopyImage { fingerprint, .. } => json!({"fingerprint": fingerprint}),
+            _ => self.status().map_or(Value::Null, |(_, after)| json!({"status": after})),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Creates and starts the instance that carries the bootstrap cluster, and waits for its addresses.
+
+mod change;
+mod error;
+mod readiness;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ansible::{Failure, OptionError, Run, Section, Step, Wait};
+use lab::{
+    keys,
+    lifecycle::{PHASE_KEY, Phase},
+    names, profiles,
+};
+use lxd::{Client, Connection, Declared, Instance, Tagged};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use smart_default::SmartDefault;
+
+use crate::{change::Change, error::Error, readiness::Addresses};
+
+/// Converge the instance that carries the bootstrap cluster.
+///
+/// The instance is an unprivileged container in the lab's project. Its configuration keys and devices that this step does not declare
+/// are left alone; devices that it declared once and does not any more are removed.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
+#[serde(default)]
+pub struct LxdBootstrapInstance {
+    /// Project of the instance.
+    #[default(names::PROJECT.into())]
+    #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
+    pub project: String,
+    /// Name of the instance.
+    #[default(names::BOOTSTRAP_INSTANCE.into())]
+    #[schemars(regex(pattern = names::INSTANCE), extend("global" = "bootstrap_instance_name"))]
+    pub name: String,
+    /// Type of the instance.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Profiles to apply after C(capi-base) and C(capi-bootstrap).
+    #[schemars(inner(length(min = 1)))]
+    pub extra_profiles: Vec<String>,
+    /// Where the image comes from when the instance is created.
+    #[schemars(extend("global" = "bootstrap_image_source"))]
+    pub image_source: ImageSource,
+    /// Server of the image, with O(image_source=server).
+    #[default("https://images.lxd.canonical.com")]
+    #[schemars(regex(pattern = "^https?://"))]
+    pub image_server: String,
+    /// Protocol of the server.
+    pub image_protocol: ImageProtocol,
+    /// Alias of the image. Changing it later does not change the instance.
+    #[default("debian/13/cloud")]
+    #[schemars(length(min = 1), extend("global" = "bootstrap_image_alias"))]
+    pub image_alias: String,
+    /// Configuration keys of the instance.
+    pub config: BTreeMap<String, String>,
+    /// Devices of the instance.
+    pub devices: BTreeMap<String, BTreeMap<String, String>>,
+    /// What the instance should be.
+    pub state: State,
+    /// Wait until the instance has its addresses.
+    #[default(true)]
+    pub wait_ready: bool,
+    /// Interface whose addresses are waited for.
+    #[default(names::INTERNAL_INTERFACE.into())]
+    #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
+    pub readiness_ifname: String,
+    /// Address families of which a global address is waited for.
+    #[default(vec![Family::Ipv4, Family::Ipv6])]
+    #[schemars(length(min = 1))]
+    pub readiness_families: Vec<Family>,
+    /// How long to wait for the addresses, in seconds.
+    #[default(120)]
+    #[schemars(range(min = 4))]
+    pub wait_timeout: u64,
+    /// Create the instance even though the management cluster has taken over.
+    pub allow_rebootstrap: bool,
+    /// Where LXD listens.
+    #[serde(flatten)]
+    pub lxd: Connection,
+}
+
+/// Types of instances that can carry the bootstrap cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The profiles are a container's.
+    #[default]
+    Container,
+}
+
+/// Where an image comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageSource {
+    /// An image server.
+    #[default]
+    Server,
+    /// LXD itself, which has it in the lab's project or in C(default); nothing is downloaded.
+    Alias,
+}
+
+/// Protocols of image servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageProtocol {
+    /// That of the public image servers.
+    #[default]
+    Simplestreams,
+    /// That of another LXD.
+    Lxd,
+}
+
+/// States of the instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It is there and runs.
+    #[default]
+    Started,
+    /// It is there and does not run.
+    Stopped,
+    /// It is not there.
+    Absent,
+}
+
+/// Address families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// What the step returns.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Facts {
+    /// The instance; none after O(state=absent).
+    pub instance: Option<InstanceFacts>,
+}
+
+/// The instance as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct InstanceFacts {
+    /// Its name.
+    pub name: String,
+    /// Its project.
+    pub project: String,
+    /// This run made it.
+    pub created: bool,
+    /// Its status.
+    pub status: String,
+    /// Its global IPv4 address.
+    pub ipv4: Option<String>,
+    /// Its global IPv6 address.
+    pub ipv6: Option<String>,
+    /// Its profiles in the order in which they apply.
+    pub profiles: Vec<String>,
+    /// The image that it was made from.
+    pub image_fingerprint: Option<String>,
+}
+
+/// On the instance: which devices this step declared, so that one that is declared no more is known from a foreign one.
+const MANAGED_DEVICES: &str = "user.k8slab.managed-devices";
+
+impl Step for LxdBootstrapInstance {
+    const NAME: &'static str = "lxd_bootstrap_instance";
+    const SECTIONS: &'static [&'static str] = &["instance"];
+    const EXAMPLES: &'static str = "\
+- name: Start the instance of the bootstrap cluster from a local image
+  k8slab.capi.lxd_bootstrap_instance:
+    image_source: alias
+    image_alias: debian/13/cloud
+  become: true
+";
+    type Facts = Facts;
+
+    fn preflight(&self) -> Result<(), Failure> {
+        let required = keys::set(self.marks());
+        Ok(OptionError::refuse_overrides("config", &self.config, &required)?)
+    }
+
+    async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
+        let changes = run.section(&BootstrapInstance(self)).await?;
+        let created = changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
+        run.verify(self.facts(created)).await
+    }
+}
+
+impl LxdBootstrapInstance {
+    async fn client(&self) -> Result<Client, Failure> {
+        Ok(self.lxd.client().await?.in_project(&self.project))
+    }
+
+    fn profiles(&self) -> Vec<&str> {
+        [profiles::BASE, profiles::BOOTSTRAP].into_iter().chain(self.extra_profiles.iter().map(String::as_str)).collect()
+    }
+
+    /// What tells the lab's own instance from others.
+    fn marks(&self) -> [(&'static str, String); 2] {
+        let devices = self.devices.keys().map(String::as_str).collect::<Vec<_>>().join(",");
+        [(names::OWNER_KEY, "bootstrap".to_owned()), (MANAGED_DEVICES, devices)]
+    }
+
+    fn declare(&self, live: &Live) -> Declared<Instance> {
+        let mut config = keys::set(self.config.clone());
+        // LXD drops a key whose value is empty.
+        config.extend(keys::set(self.marks().into_iter().filter(|(_, value)| !value.is_empty())));
+        let once_declared = live.instance.iter().filter_map(|live| live.object.config.get(MANAGED_DEVICES));
+        let once_declared = once_declared.flat_map(|names| names.split(','));
+        let mut devices: lab::Devices = once_declared.map(|name| (name.to_owned(), None)).collect();
+        if !devices.is_empty() && self.devices.is_empty() {
+            config.insert(MANAGED_DEVICES.to_owned(), None);
+        }
+        devices.extend(self.devices.iter().map(|(name, keys)| (name.clone(), Some(keys::set(keys.clone())))));
+        Declared {
+            config,
+            devices,
+            creation: [("type".to_owned(), json!(self.kind)), ("source".to_owned(), self.source(live))].into_iter().collect(),
+            fields: [("profiles".to_owned(), json!(self.profiles()))].into_iter().collect(),
+            ..Declared::new(&self.name, "k8slab: bootstrap cluster")
+        }
+    }
+
+    fn source(&self, live: &Live) -> Value {
+        match (self.image_source, &live.image) {
+            (ImageSource::Server, _) => json!({
+                "type": "image",
+                "mode": "pull",
+                "server": self.image_server,
+                "protocol": self.image_protocol,
+                "alias": self.image_alias,
+            }),
+            (ImageSource::Alias, Some(image)) => json!({"type": "image", "fingerprint": image.fingerprint}),
+            (ImageSource::Alias, None) => json!({"type": "image", "alias": self.image_alias}),
+        }
+    }
+
+    /// The image behind the alias: the project's own, else that of the default project.
+    async fn find_image(&self, client: &Client) -> Result<LocalImage, Failure> {
+        if let Some(fingerprint) = client.find_alias(&self.image_alias).await? {
+            return Ok(LocalImage { fingerprint, in_project: true });
+        }
+        let Some(fingerprint) = self.lxd.client().await?.in_project("default").find_alias(&self.image_alias).await? else {
+            return Err(Error::NoImage { alias: self.image_alias.clone(), project: self.project.clone() }.into());
+        };
+        let in_project = client.has_image(&fingerprint).await?;
+        Ok(LocalImage { fingerprint, in_project })
+    }
+
+    async fn facts(&self, created: bool) -> Result<Facts, Failure> {
+        if self.state == State::Absent {
+            return Ok(Facts { instance: None });
+        }
+        let client = self.client().await?;
+        let addresses = match self.state {
+            State::Started if self.wait_ready => self.ready(&client).await?,
+            _ => Addresses::default(),
+        };
+        let live: Instance = client.get(&format!("instances/{}", self.name)).await?.object;
+        Ok(Facts {
+            instance: Some(InstanceFacts {
+                name: live.name,
+                project: self.project.clone(),
+                created,
+                status: live.status,
+                ipv4: addresses.ipv4.map(|address| address.to_string()),
+                ipv6: addresses.ipv6.map(|address| address.to_string()),
+                profiles: live.profiles,
+                image_fingerprint: live.config.get("volatile.base_image").cloned(),
+            }),
+        })
+    }
+
+    /// Waits until the instance can be reached by every family that is asked for.
+    async fn ready(&self, client: &Client) -> Result<Addresses, Failure> {
+        let condition = format!("{}: a global address of each of {} on {}", self.name, self.families(), self.readiness_ifname);
+        let wait = Wait::for_condition(condition, Duration::from_secs(self.wait_timeout));
+        let look = async || {
+            let state = client.instance_state(&self.name).await?;
+            let addresses = Addresses::of(&state, &self.readiness_ifname);
+            let complete = self.readiness_families.iter().all(|family| addresses.has(*family));
+            Ok::<_, lxd::Error>(if complete { Ok(addresses) } else { Err(state.describe(&self.readiness_ifname)) })
+        };
+        Ok(wait.until(look).await?)
+    }
+
+    fn families(&self) -> String {
+        let names = self.readiness_families.iter().map(|family| match family {
+            Family::Ipv4 => "IPv4",
+            Family::Ipv6 => "IPv6",
+        });
+        names.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+#[derive(Default)]
+struct Live {
+    instance: Option<Tagged<Instance>>,
+    image: Option<LocalImage>,
+    phase: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct LocalImage {
+    fingerprint: String,
+    in_project: bool,
+}
+
+struct BootstrapInstance<'a>(&'a LxdBootstrapInstance);
+
+impl Section for BootstrapInstance<'_> {
+    const NAME: &'static str = "instance";
+    type Live = Live;
+    type Change = Change;
+
+    async fn observe(&self) -> Result<Live, Failure> {
+        let client = self.0.client().await?;
+        let mut live = Live { instance: client.find(&self.0.name).await?, ..Live::default() };
+        if live.instance.is_none() && self.0.state != State::Absent {
+            let project =
+                client.find::<lxd::Project>(&self.0.project).await?.ok_or_else(|| Error::NoProject(self.0.project.clone()))?;
+            live.phase = project.object.config.get(PHASE_KEY).cloned();
+            if self.0.image_source == ImageSource::Alias {
+                live.image = Some(self.0.find_image(&client).await?);
+            }
+        }
+        Ok(live)
+    }
+
+    fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
+        let step = self.0;
+        let name = || step.name.clone();
+        let running = live.instance.as_ref().is_some_and(|live| live.object.status == "Running");
+        if step.state == State::Absent {
+            let halt = running.then(|| Change::Stop(name()));
+            return Ok(halt.into_iter().chain(live.instance.as_ref().map(|_| Change::Delete(name()))).collect());
+        }
+        let over = |phase: &&String| [Phase::Pivoted, Phase::Cleaned].iter().any(|over| over.to_string() == **phase);
+        if let Some(phase) = live.phase.as_ref().filter(over)
+            && !step.allow_rebootstrap
+        {
+            return Err(Error::Pivoted { project: step.project.clone(), phase: phase.clone() }.into());
+        }
+        let mut changes = Vec::new();
+        if let Some(image) = live.image.as_ref().filter(|image| !image.in_project) {
+            changes.push(Change::CopyImage { alias: step.image_alias.clone(), fingerprint: image.fingerprint.clone() });
+        }
+        changes.extend(step.declare(live).compare(live.instance.as_ref()).map(|change| Change::Converge(Box::new(change))));
+        match step.state {
+            State::Started if !running => changes.push(Change::Start(name())),
+            State::Stopped if running => changes.push(Change::Stop(name())),
+            _ => {}
+        }
+        Ok(changes)
+    }
+
+    async fn apply(&self, change: &Change) -> Result<(), Failure> {
+        change.apply(&self.0.client().await?).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+"""What the collection costs, beside what else would do the same."""

@@ -1,0 +1,123 @@
+"""Measures everything in turn, several times over, so that a machine whose speed drifts is fair to all."""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from bench import peer, rest, ssh
+from bench.step import Step
+from throwaway.lab import Lab
+from throwaway.playbook import Ansible
+
+FIVE_ROLES = [
+    f"k8slab.capi.{role}"
+    for role in ("lxd_project", "lxd_storage_pools", "lxd_network_int_managed", "lxd_profiles", "lxd_bootstrap_instance")
+]
+RELEASE = Path("target/release/lxd_project")
+COLLECTION_BINARY = Path("target/collection/ansible_collections/k8slab/capi/libexec/k8slab-amd64")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("tarball", type=Path)
+    parser.add_argument("peer", type=Path, help="folder with the collections of a user who has no k8slab.capi")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ansible = Ansible(options.tarball.resolve(), folder, [options.peer.resolve()])
+        first_runs(ansible)
+        lab = Lab.throw_away(prefix="k8slab-bench")
+        try:
+            five_roles(ansible, lab)
+            with ssh.server(folder) as variables:
+                again(ansible, lab, options.rounds, variables)
+            one_step(lab, options.rounds)
+        finally:
+            lab.destroy()
+    say("lxd_step_binary_mb", megabytes(RELEASE.stat().st_size))
+    say("all_steps_binary_mb", megabytes(COLLECTION_BINARY.stat().st_size))
+    say("tarball_mb", megabytes(options.tarball.stat().st_size))
+
+
+def first_runs(ansible):
+    """The five roles on an empty LXD, and the same by REST alone."""
+    ours, floor = [], []
+    for _ in range(3):
+        for durations, make in ((floor, rest.create), (ours, lambda lab: five_roles(ansible, lab))):
+            lab = Lab.throw_away(prefix="k8slab-bench")
+            try:
+                durations.append(timed(make, lab))
+            finally:
+                lab.destroy()
+    say("first_run_five_roles_s", median(ours))
+    say("first_run_raw_rest_s", median(floor))
+    say("first_run_over_raw_rest_s", median(ours) - median(floor))
+
+
+def again(ansible, lab, rounds, ssh_variables):
+    """Nothing to change, by every way."""
+    tasks = peer.tasks(lab)
+    ways = {
+        "empty_playbook": lambda: ansible.play({"ansible.builtin.debug": {"msg": "empty"}}),
+        "five_roles": lambda: unchanged(five_roles(ansible, lab)),
+        "five_roles_over_ssh": lambda: unchanged(five_roles(ansible, lab, ssh_variables)),
+        "peer_modules": lambda: unchanged(ansible.play(*tasks, variables=lab.variables)),
+        "raw_rest": lambda: rest.read(lab),
+    }
+    durations = {name: [] for name in ways}
+    for round_number in range(rounds + 1):
+        for name, run in ways.items():
+            seconds = timed(run)
+            # The first round warms every cache and does not count.
+            if round_number:
+                durations[name].append(seconds)
+    medians = {name: median(seconds) for name, seconds in durations.items()}
+    for name, seconds in medians.items():
+        say(f"{name}_s", seconds)
+    say("five_roles_over_empty_playbook", medians["five_roles"] / medians["empty_playbook"])
+    say("peer_modules_over_five_roles", medians["peer_modules"] / medians["five_roles"])
+    say("five_roles_over_raw_rest", medians["five_roles"] / medians["raw_rest"])
+
+
+def one_step(lab, rounds):
+    """A step without Ansible, beside what LXD alone takes for the same questions."""
+    step = Step(RELEASE, {"name": lab.project, "restricted_networks": [lab.network, lab.bridge]})
+    whole, lxd_alone = [], []
+    for _ in range(4 * rounds):
+        whole.append(timed(step.run))
+        lxd_alone.append(timed(rest.read_project, lab))
+    say("one_step_ms", 1000 * median(whole))
+    say("one_step_over_lxd_ms", 1000 * (median(whole) - median(lxd_alone)))
+    say("one_step_peak_mb", step.peak_mb())
+
+
+def five_roles(ansible, lab, variables=None):
+    return ansible.play(roles=FIVE_ROLES, variables=lab.variables | (variables or {}))
+
+
+def unchanged(played):
+    if played.recap["changed"]:
+        raise AssertionError(f"something changed:\n{played.stdout}")
+
+
+def timed(run, *arguments):
+    start = time.perf_counter()
+    run(*arguments)
+    return time.perf_counter() - start
+
+
+def median(seconds):
+    return statistics.median(seconds)
+
+
+def megabytes(size):
+    return size / 1e6
+
+
+def say(name, value):
+    print(f"{name}: {value:.3f}", flush=True)
+
+
+main()

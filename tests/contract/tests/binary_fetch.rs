@@ -1,0 +1,371 @@
+//! `binary_fetch` against a folder and an https server.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use contract::{Machine, Page, Step, Web};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Something that says its version as a tool does.
+fn program(version: &str) -> Vec<u8> {
+    format!("#!/bin/sh\necho \"gitVersion: {version}\"\n").into_bytes()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+const KUBECTL: &str = "v1.35.3";
+const K3S: &str = "v1.35.3+k3s1";
+const CLUSTERCTL: &str = "v1.12.5";
+
+/// A server that has all tools, and a folder for them.
+struct Mirror {
+    web: Web,
+    machine: Machine,
+}
+
+impl Mirror {
+    fn new() -> Self {
+        let web = Web::start();
+        for (path, bytes) in [("/kubectl", program(KUBECTL)), ("/clusterctl", program(CLUSTERCTL)), ("/k3s", program(K3S))] {
+            web.put(&format!("{path}.sha256"), Page::Bytes(format!("{}\n", sha256(&bytes)).into_bytes()));
+            web.put(path, Page::Bytes(bytes));
+        }
+        let list = format!("{}  k3s-airgap.tar\n{}  k3s\n", sha256(b"x"), sha256(&program(K3S)));
+        web.put("/sha256sum-amd64.txt", Page::Bytes(list.into_bytes()));
+        Self { web, machine: Machine::bare() }
+    }
+
+    fn step(&self) -> Step {
+        self.only_kubectl().args(json!({
+            "clusterctl_enabled": true,
+            "clusterctl_url": self.web.url("/clusterctl"),
+            "clusterctl_checksum_sha256": sha256(&program(CLUSTERCTL)),
+            "k3s_enabled": true,
+            "k3s_url": self.web.url("/k3s"),
+            "k3s_checksum_url": self.web.url("/sha256sum-amd64.txt"),
+        }))
+    }
+
+    fn only_kubectl(&self) -> Step {
+        Step::new("binary_fetch").env("SSL_CERT_FILE", self.web.authority()).env("no_proxy", "localhost").args(json!({
+            "opt_root": self.machine.at("/opt/capi-lab"),
+            "kubectl_url": self.web.url("/kubectl"),
+            "clusterctl_enabled": false,
+            "k3s_enabled": false,
+        }))
+    }
+
+    fn put_kubectl(&self, bytes: &[u8]) {
+        self.web.put("/kubectl", Page::Bytes(bytes.to_vec()));
+        self.web.put("/kubectl.sha256", Page::Bytes(sha256(bytes).into_bytes()));
+    }
+
+    fn bin(&self) -> Vec<String> {
+        self.machine.list("/opt/capi-lab/bin")
+    }
+}
+
+#[test]
+fn tools_are_placed_once_and_then_need_no_network() {
+    let mirror = Mirror::new();
+    let step = mirror.step();
+    let planned = step.check().expect_changed();
+    assert!(!mirror.machine.at("/opt").exists(), "check mode leaves no trace");
+    assert_eq!(mirror.web.requests(), ["/kubectl.sha256", "/sha256sum-amd64.txt"], "and reads only what is small");
+
+    let done = step.run().expect_changed();
+    assert_eq!(planned.json["changes"], done.json["changes"], "check mode said what the run does");
+    assert_eq!(planned.diff(), done.diff());
+    assert_eq!(
+        done.json["tools"]["k3s"],
+        json!({"path": mirror.machine.at("/opt/capi-lab/bin/k3s"), "version": K3S, "sha256": sha256(&program(K3S)), "changed": true})
+    );
+    let mode = |path: &str| mirror.machine.at(path).metadata().unwrap().mode() & 0o777;
+    assert_eq!(["kubectl", "clusterctl", "k3s"].map(|tool| mode(&format!("/opt/capi-lab/bin/{tool}"))), [0o755; 3]);
+
+    let requests = mirror.web.requests().len();
+    let again = step.run().expect_unchanged();
+    step.check().expect_unchanged();
+    assert_eq!(mirror.web.requests().len(), requests, "a second run needs no network");
+    assert_eq!(again.json["tools"]["kubectl"]["changed"], false);
+    assert_eq!(again.json["tools"]["kubectl"]["sha256"], sha256(&program(KUBECTL)));
+}
+
+#[test]
+fn a_folder_is_as_good_as_a_server() {
+    let machine = Machine::bare();
+    for (name, bytes) in [("kubectl", program(KUBECTL)), ("clusterctl-linux-amd64", program(CLUSTERCTL)), ("k3s", program(K3S))] {
+        machine.write(&format!("/mirror/{name}"), std::str::from_utf8(&bytes).unwrap());
+    }
+    machine.write("/mirror/kubectl.sha256", &sha256(&program(KUBECTL)));
+    let folder = Step::new("binary_fetch").args(json!({
+        "bin_dir": machine.at("/tools"),
+        "source_dir": machine.at("/mirror"),
+        "clusterctl_checksum_sha256": sha256(&program(CLUSTERCTL)).to_uppercase(),
+    }));
+    folder.run().expect_code("CHECKSUM_FETCH_FAILED").expect_words("sha256sum-amd64.txt");
+    let folder = folder.args(json!({"k3s_checksum_sha256": sha256(&program(K3S))}));
+    folder.run().expect_changed();
+    folder.run().expect_unchanged();
+
+    let url = |path: &str| format!("file://{}", machine.at(path).display());
+    let single = Step::new("binary_fetch").args(json!({
+        "bin_dir": machine.at("/others"),
+        "kubectl_url": url("/mirror/kubectl"),
+        "clusterctl_url": url("/mirror"),
+        "clusterctl_checksum_sha256": sha256(&program(CLUSTERCTL)),
+        "k3s_enabled": false,
+    }));
+    single.run().expect_changed();
+    std::fs::remove_dir_all(machine.at("/mirror")).unwrap();
+    single.run().expect_unchanged();
+    folder.run().expect_unchanged();
+}
+
+#[test]
+fn drift_is_mended() {
+    let mirror = Mirror::new();
+    let step = mirror.only_kubectl();
+    step.run().expect_changed();
+    let kubectl = mirror.machine.at("/opt/capi-lab/bin/kubectl");
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o700)).unwrap();
+    mirror.web.forget();
+    let done = step.run().expect_changed();
+    assert_eq!(done.json["changes"], json!([format!("set owner and mode of {}", kubectl.display())]));
+    assert_eq!(mirror.web.requests(), [""; 0]);
+    std::fs::write(&kubectl, program("v0.0.0")).unwrap();
+    let planned = step.check().expect_changed();
+    assert_eq!(planned.json["changes"], step.run().expect_changed().json["changes"]);
+    assert_eq!(std::fs::read(&kubectl).unwrap(), program(KUBECTL));
+    std::fs::remove_file(mirror.machine.at("/opt/capi-lab/bin/.kubectl.json")).unwrap();
+    step.run().expect_changed();
+    step.run().expect_unchanged();
+}
+
+#[test]
+fn another_version_is_another_tool() {
+    let mirror = Mirror::new();
+    mirror.only_kubectl().run().expect_changed();
+    mirror.put_kubectl(&program("v1.36.0"));
+    let newer = mirror.only_kubectl().args(json!({"kubectl_version": "v1.36.0"}));
+    newer.run().expect_changed();
+    newer.run().expect_unchanged();
+    mirror.put_kubectl(&program("v1.36.1"));
+    newer.run().expect_unchanged();
+}
+
+#[test]
+fn a_wrong_checksum_names_both_and_leaves_nothing() {
+    let mirror = Mirror::new();
+    let (right, wrong) = (sha256(&program(KUBECTL)), sha256(b"tampered"));
+    mirror.web.put("/kubectl", Page::Bytes(b"tampered".to_vec()));
+    let step = mirror.only_kubectl();
+    step.run().expect_code("CHECKSUM_MISMATCH").expect_words(&right).expect_words(&wrong);
+    assert_eq!(mirror.bin(), [""; 0]);
+    let pinned = mirror.only_kubectl().args(json!({"kubectl_checksum_sha256": wrong}));
+    pinned.check().expect_code("CHECKSUM_MISMATCH").expect_words(&right).expect_words(&wrong);
+    mirror.machine.write("/opt/capi-lab/bin/kubectl", "the one in use");
+    step.run().expect_code("CHECKSUM_MISMATCH");
+    assert_eq!(mirror.machine.read("/opt/capi-lab/bin/kubectl").as_deref(), Some("the one in use"));
+    mirror.put_kubectl(&program(KUBECTL));
+    step.run().expect_changed();
+    assert_eq!(mirror.bin(), [".kubectl.json", "kubectl"]);
+}
+
+#[test]
+fn lists_of_checksums() {
+    let mirror = Mirror::new();
+    let list = format!("{} *bin/linux/amd64/kubectl\n", sha256(&program(KUBECTL)));
+    mirror.web.put("/sums", Page::Bytes(list.into_bytes()));
+    let step = mirror.only_kubectl().args(json!({
+        "kubectl_checksum_style": "manifest", "kubectl_checksum_url": mirror.web.url("/sums"),
+    }));
+    step.run().expect_code("CHECKSUM_ENTRY_MISSING");
+    step.args(json!({"kubectl_checksum_entry": "bin/linux/amd64/kubectl"})).run().expect_changed();
+    mirror.web.put("/page", Page::Bytes(b"<html>sign in</html>".to_vec()));
+    let page = mirror.only_kubectl().args(json!({"kubectl_version": "v1.0.0", "kubectl_checksum_url": mirror.web.url("/page")}));
+    page.run().expect_code("CHECKSUM_ENTRY_MISSING");
+    let gone = mirror.only_kubectl().args(json!({"kubectl_version": "v1.0.0", "kubectl_checksum_url": mirror.web.url("/gone")}));
+    gone.run().expect_code("CHECKSUM_FETCH_FAILED").expect_words("404");
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let mirror = Mirror::new();
+    for page in [Page::Half(program(KUBECTL)), Page::Status(503)] {
+        mirror.web.once("/kubectl", page);
+    }
+    mirror.web.once("/kubectl.sha256", Page::Status(502));
+    mirror.only_kubectl().run().expect_changed();
+    let tries = |path: &str| mirror.web.requests().iter().filter(|request| *request == path).count();
+    assert_eq!((tries("/kubectl.sha256"), tries("/kubectl")), (2, 3));
+}
+
+#[test]
+fn what_does_not_pass_is_given_up() {
+    let mirror = Mirror::new();
+    let tries = || mirror.web.requests().iter().filter(|request| *request == "/kubectl").count();
+    for (page, expected_tries, code) in [
+        (Page::Half(program(KUBECTL)), 4, "DOWNLOAD_FAILED"),
+        (Page::Status(500), 4, "DOWNLOAD_STATUS"),
+        (Page::Status(404), 1, "DOWNLOAD_STATUS"),
+        (Page::Promise(1 << 40), 1, "DOWNLOAD_TOO_LARGE"),
+    ] {
+        mirror.web.forget();
+        mirror.web.put("/kubectl", page.clone());
+        mirror.only_kubectl().run().expect_code(code);
+        assert_eq!(tries(), expected_tries, "{page:?}");
+        assert_eq!(mirror.bin(), [""; 0], "{page:?}");
+    }
+}
+
+#[test]
+fn redirects_stay_with_https() {
+    let mirror = Mirror::new();
+    mirror.web.put("/latest", Page::Redirect(mirror.web.url("/kubectl")));
+    let step = mirror.only_kubectl().args(json!({
+        "kubectl_url": mirror.web.url("/latest"), "kubectl_checksum_url": mirror.web.url("/kubectl.sha256"),
+    }));
+    // Once, and three times again.
+    for _ in 0..4 {
+        mirror.web.once("/latest", Page::Redirect("http://localhost/kubectl".into()));
+    }
+    step.run().expect_code("DOWNLOAD_FAILED").expect_words("which is not https");
+    step.run().expect_changed();
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_not_trusted() {
+    let mirror = Mirror::new();
+    let stranger = Web::start();
+    let step = mirror.only_kubectl().env("SSL_CERT_FILE", stranger.authority());
+    step.run().expect_code("CHECKSUM_FETCH_FAILED").expect_words("certificate");
+    assert_eq!(mirror.web.requests(), [""; 0]);
+}
+
+#[test]
+fn a_proxy_is_used() {
+    let mirror = Mirror::new();
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let asked = std::thread::spawn(move || {
+        let (connection, _) = proxy.accept().unwrap();
+        BufReader::new(connection).lines().next().unwrap().unwrap()
+    });
+    let step = mirror.only_kubectl().env("no_proxy", "").env("https_proxy", format!("http://{address}"));
+    let running = step.args(json!({"kubectl_url": "https://dl.example.org/kubectl"})).spawn();
+    assert_eq!(asked.join().unwrap(), "CONNECT dl.example.org:443 HTTP/1.1");
+    running.kill();
+}
+
+#[test]
+fn a_tool_is_tried_out_before_it_is_placed() {
+    let mirror = Mirror::new();
+    mirror.only_kubectl().run().expect_changed();
+    let version = json!({"kubectl_version": "v1.36.0"});
+    for (bytes, code) in [
+        (program("v1.99.0"), "VERSION_MISMATCH"),
+        (b"\x7fELF for another machine".to_vec(), "EXEC_FORMAT"),
+        (b"#!/bin/sh\necho broken >&2; exit 3\n".to_vec(), "COMMAND_FAILED"),
+    ] {
+        mirror.put_kubectl(&bytes);
+        mirror.only_kubectl().args(version.clone()).run().expect_code(code);
+        let kept = mirror.machine.read("/opt/capi-lab/bin/kubectl").unwrap();
+        assert_eq!(kept.into_bytes(), program(KUBECTL), "{code}: the one in use stays");
+        assert_eq!(mirror.bin(), [".kubectl.json", "kubectl"]);
+    }
+    mirror.only_kubectl().run().expect_unchanged();
+}
+
+#[test]
+fn a_link_in_the_place_of_a_tool_is_refused() {
+    let mirror = Mirror::new();
+    mirror.machine.write("/precious", "kept");
+    mirror.machine.write("/opt/capi-lab/bin/.keep", "");
+    symlink("/precious", mirror.machine.at("/opt/capi-lab/bin/kubectl")).unwrap();
+    mirror.only_kubectl().run().expect_code("FILE_SYMLINK");
+    assert_eq!(mirror.machine.read("/precious").as_deref(), Some("kept"));
+}
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let mirror = Mirror::new();
+    mirror.put_kubectl(&[program(KUBECTL), vec![b'#'; 16 << 10]].concat());
+    let disk = mirror.machine.mount_full_disk("/opt/capi-lab/bin");
+    mirror.only_kubectl().run().expect_code("DISK_FULL");
+    assert_eq!(mirror.bin(), ["filler"]);
+    disk.make_room();
+    mirror.only_kubectl().run().expect_changed();
+    mirror.only_kubectl().run().expect_unchanged();
+}
+
+#[test]
+fn a_run_that_is_killed_is_gone_on_with() {
+    let mirror = Mirror::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}/kubectl", silent.local_addr().unwrap().port());
+    let stuck = mirror.only_kubectl().args(json!({"kubectl_url": url, "kubectl_checksum_url": mirror.web.url("/kubectl.sha256")}));
+    let running = stuck.spawn();
+    let _connection = silent.accept().unwrap();
+    running.kill();
+    assert!(!mirror.machine.at("/opt/capi-lab/bin/kubectl").exists());
+    mirror.only_kubectl().run().expect_changed();
+    mirror.only_kubectl().run().expect_unchanged();
+}
+
+#[test]
+fn options_are_checked() {
+    let mirror = Mirror::new();
+    mirror.step().run().expect_changed();
+    let digest = |tool: &str| json!(sha256(&program(tool)));
+    let rows: Vec<(&str, Value, Value)> = vec![
+        ("opt_root", json!(mirror.machine.at("/opt/capi-lab")), json!("opt")),
+        ("bin_dir", json!(mirror.machine.at("/opt/capi-lab/bin")), json!("../bin")),
+        ("owner", json!("root"), json!("")),
+        ("group", json!("root"), json!("")),
+        ("mode", json!("0755"), json!("rwx")),
+        ("download_timeout", json!("30"), json!(0)),
+        ("arch", json!("amd64"), json!("riscv64")),
+        ("source_dir", json!(Value::Null), json!("mirror")),
+        ("kubectl_enabled", json!("no"), json!("perhaps")),
+        ("clusterctl_enabled", json!(false), json!(7)),
+        ("k3s_enabled", json!("off"), json!({})),
+        ("kubectl_version", json!(KUBECTL), json!("1.35.3")),
+        ("clusterctl_version", json!(CLUSTERCTL), json!("latest")),
+        ("k3s_version", json!(K3S), json!("v1.35.3")),
+        ("kubectl_url", json!(mirror.web.url("/kubectl")), json!("http://dl.k8s.io/kubectl")),
+        ("clusterctl_url", json!(mirror.web.url("/clusterctl")), json!("ftp://x/clusterctl")),
+        ("k3s_url", json!(mirror.web.url("/k3s")), json!("k3s")),
+        ("kubectl_checksum_url", json!(mirror.web.url("/kubectl.sha256")), json!("http://x/y")),
+        ("clusterctl_checksum_url", json!(Value::Null), json!("x")),
+        ("k3s_checksum_url", json!(mirror.web.url("/sha256sum-amd64.txt")), json!("https://")),
+        ("kubectl_checksum_style", json!("plain"), json!("md5")),
+        ("clusterctl_checksum_style", json!("pinned"), json!("plain")),
+        ("k3s_checksum_style", json!("manifest"), json!("none")),
+        ("kubectl_checksum_sha256", digest(KUBECTL), json!("abc")),
+        ("clusterctl_checksum_sha256", digest(CLUSTERCTL), json!("z".repeat(64))),
+        ("k3s_checksum_sha256", digest(K3S), json!(sha256(b"").split_at(63).0)),
+        ("kubectl_checksum_entry", json!("kubectl"), json!("")),
+        ("clusterctl_checksum_entry", json!("clusterctl"), json!("")),
+        ("k3s_checksum_entry", json!("k3s"), json!([])),
+        ("kubectl_dest_filename", json!("kubectl"), json!("../kubectl")),
+        ("clusterctl_dest_filename", json!("clusterctl"), json!("")),
+        ("k3s_dest_filename", json!("k3s"), json!(".k3s")),
+        ("flow_control_kubectl", json!(false), json!("x")),
+        ("flow_control_clusterctl", json!(false), json!("x")),
+        ("flow_control_k3s", json!(false), json!("x")),
+    ];
+    for (option, accepted, rejected) in rows {
+        mirror.step().args(json!({option: accepted})).check().expect_unchanged();
+        let failed = mirror.step().args(json!({option: rejected})).check();
+        assert!(["OPTION_INVALID", "OPTION_MISSING"].contains(&failed.code()), "{option}: {rejected}: {}", failed.json);
+    }
+    let renewed = mirror.step().args(json!({"clusterctl_checksum_sha256": Value::Null, "clusterctl_version": "v1.13.0"}));
+    renewed.check().expect_code("OPTION_MISSING").expect_words("clusterctl_checksum_sha256");
+    renewed.args(json!({"clusterctl_enabled": false})).check().expect_unchanged();
+    assert!(Path::new(&mirror.machine.at("/opt/capi-lab/bin/k3s")).exists());
+}

@@ -1,0 +1,52 @@
+//! `lab_facts` against every LXD: it reads what the other steps have made.
+
+#![allow(missing_docs)]
+
+use contract::{Impostor, Lxd, Outcome, Speech, Step, Substrate};
+use serde_json::{Value, json};
+
+contract::on_every_lxd!(tells_how_far_the_lab_is, needs_lxd_or_none);
+
+fn step(lxd: &Lxd) -> Step {
+    lxd.step("lab_facts").args(json!({
+        "project": lxd.name("p"), "storage_pool": lxd.name("p"), "internal_network": lxd.network_name(0), "bootstrap_instance": "boot",
+    }))
+}
+
+/// The facts, which check mode tells as well, and which cost no write.
+fn lab(lxd: &Lxd) -> Value {
+    lxd.relay().reset();
+    let facts = |outcome: Outcome| outcome.expect_unchanged().json["lab"].clone();
+    let told = facts(step(lxd).run());
+    assert_eq!(facts(step(lxd).check()), told);
+    assert_eq!(lxd.relay().writes(), Vec::<String>::new());
+    told
+}
+
+fn tells_how_far_the_lab_is(lxd: &Lxd) {
+    assert_eq!(lab(lxd)["phase"], "absent");
+    let substrate = Substrate::make(lxd);
+    substrate.profiles().run().expect_changed();
+    substrate.import_image();
+    let halfway = lab(lxd);
+    assert_eq!(halfway["phase"], "absent");
+    assert_eq!(halfway["missing"].as_array().map(Vec::len), Some(1), "only the instance is missing: {halfway}");
+    let made = substrate.instance().run().expect_changed();
+    let told = lab(lxd);
+    let (ipv4, ipv6) = lxd.subnet();
+    assert_eq!([&told["phase"], &told["network_ipv4"], &told["network_ipv6"]], [&json!("substrate"), &json!(ipv4), &json!(ipv6)]);
+    assert_eq!(told["missing"], json!([]));
+    for family in ["ipv4", "ipv6"] {
+        let address = &made.json["instance"][family];
+        assert!(told["bootstrap_addresses"].as_array().is_some_and(|told| told.contains(address)), "{family}: {told}");
+    }
+    assert_eq!(told["instances"], json!(["boot"]));
+}
+
+fn needs_lxd_or_none(lxd: &Lxd) {
+    let nowhere = step(lxd).args(json!({"lxd_socket_path": "/nowhere/unix.socket"}));
+    assert_eq!(nowhere.run().expect_unchanged().json["lab"]["phase"], "absent", "a host without LXD has no lab");
+    let impostor = Impostor::start(Speech::WebPage);
+    step(lxd).socket(impostor.socket()).run().expect_code("LXD_UNEXPECTED_ANSWER");
+    step(lxd).args(json!({"projct": "x"})).run().expect_code("OPTION_UNKNOWN").expect_words("project");
+}

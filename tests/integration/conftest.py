@@ -1,0 +1,70 @@
+"""Labs on the real LXD."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from throwaway.lab import Lab
+from throwaway.lxd import Lxd
+from throwaway.playbook import Ansible, Played
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
+
+
+def pytest_unconfigure(config):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
+    # A check that was not carried out is one that did not pass.
+    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
+    print(f"{count.get('passed', 0)} passed, {failed} failed")
+
+
+@pytest.fixture(scope="session")
+def ansible(request, tmp_path_factory):
+    return Ansible(request.config.getoption("--tarball").resolve(), tmp_path_factory.mktemp("ansible"))
+
+
+@pytest.fixture(scope="session")
+def lxd():
+    return Lxd()
+
+
+@pytest.fixture
+def lab(lxd):
+    """Names of which nothing exists yet."""
+    lab = Lab.throw_away(lxd)
+    yield lab
+    lab.destroy()
+
+
+@pytest.fixture(scope="session")
+def made(ansible, lxd):
+    """A whole lab, with the plan for it and the run that made it."""
+    lab = Lab.throw_away(lxd)
+    try:
+        before = lab.traces()
+        plan = ansible.substrate(lab, "--check", "--diff")
+        after = lab.traces()
+        run = ansible.substrate(lab)
+        yield Made(lab, plan, run, untouched_by_plan=before == after, as_made=lab.lasting())
+    finally:
+        lab.destroy()
+
+
+@dataclass
+class Made:
+    lab: Lab
+    plan: Played
+    run: Played
+    untouched_by_plan: bool
+    as_made: dict
+
+
+@pytest.fixture
+def converged(ansible, made):
+    """The whole lab as it was made, also after a test that failed on the way."""
+    if made.lab.lasting() != made.as_made:
+        ansible.substrate(made.lab)
+    return made.lab

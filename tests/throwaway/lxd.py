@@ -1,0 +1,104 @@
+"""LXD's REST interface, for looking past the steps and for drift made by hand."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from urllib.parse import urlencode
+
+SOCKETS = [
+    Path("/var/snap/lxd/common/lxd/unix.socket"),
+    Path("/var/lib/lxd/unix.socket"),
+    Path("/var/lib/incus/unix.socket"),
+]
+# Seconds that an operation may take.
+PATIENCE = 120
+
+
+class Refused(Exception):
+    """LXD's own words, with the status of its answer."""
+
+    def __init__(self, request, status, message):
+        super().__init__(f"{request}: {message} ({status})")
+        self.status = status
+
+
+class Lxd:
+    """One connection, kept alive."""
+
+    def __init__(self, path=None):
+        self.socket = path or next(path for path in SOCKETS if path.exists())
+        self._connection = _UnixConnection(self.socket)
+
+    @property
+    def folder(self):
+        return self.socket.parent
+
+    def get(self, path, **query):
+        """What is there, or None."""
+        try:
+            return self._ask("GET", path, None, query)["metadata"]
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def post(self, path, body, **query):
+        return self._write("POST", path, body, query)
+
+    def put(self, path, body, **query):
+        return self._write("PUT", path, body, query)
+
+    def patch(self, path, body, **query):
+        return self._write("PATCH", path, body, query)
+
+    def delete(self, path, **query):
+        """Whether it was there."""
+        try:
+            self._write("DELETE", path, None, query)
+        except Refused as refused:
+            if refused.status == 404:
+                return False
+            raise
+        return True
+
+    def copy_image(self, fingerprint, project):
+        """From the default project into another: what is exported is what is imported."""
+        self._connection.request("GET", f"/1.0/images/{fingerprint}/export")
+        export = self._connection.getresponse()
+        kind, image = export.headers["Content-Type"], export.read()
+        self._connection.request("POST", f"/1.0/images?project={project}", body=image, headers={"Content-Type": kind})
+        self._finish(f"POST images/{fingerprint}", json.load(self._connection.getresponse()))
+
+    def _write(self, method, path, body, query):
+        return self._finish(f"{method} {path}", self._ask(method, path, body, query))
+
+    def _finish(self, request, answer):
+        if answer["type"] == "sync":
+            return answer["metadata"]
+        operation = self.get(f"operations/{answer['metadata']['id']}/wait", timeout=PATIENCE)
+        if operation["status_code"] != 200:
+            raise Refused(request, operation["status_code"], operation["err"] or operation["status"])
+        return operation["metadata"]
+
+    def _ask(self, method, path, body, query):
+        self._connection.request(
+            method,
+            f"/1.0/{path}".rstrip("/") + (f"?{urlencode(query)}" if query else ""),
+            body=None if body is None else json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )
+        answer = json.load(self._connection.getresponse())
+        if answer["type"] == "error":
+            raise Refused(f"{method} {path}", answer["error_code"], answer["error"])
+        return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("lxd")
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))

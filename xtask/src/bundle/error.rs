@@ -1,0 +1,83 @@
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use ansible::Explain;
+
+/// What ends a task on the bundle before it is done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Definition { path: PathBuf, source: toml::de::Error },
+    #[error("{}: {problem}", path.display())]
+    Inconsistent { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n        "))]
+    Faulty(Vec<bundle::Error>),
+    #[error("neither HOME nor XDG_CACHE_HOME is set")]
+    NoHome,
+    #[error("{program} is not installed")]
+    ToolMissing { program: String, hint: &'static str },
+    #[error("Go is {found}, and the bundle needs {needed} or later")]
+    GoTooOld { found: String, needed: String },
+    #[error("`{command}` {outcome}\n{words}")]
+    Command { command: String, outcome: String, words: String },
+    #[error("{url}: {reason}")]
+    Download { url: String, reason: String },
+    #[error("{url} answers with status {status}")]
+    DownloadStatus { url: String, status: u16 },
+    #[error("{url} has SHA-256 {actual}, and should have {expected}")]
+    Digest { url: String, expected: String, actual: String },
+    #[error("{checksums} has no digest of {file}")]
+    ChecksumMissing { checksums: String, file: String },
+}
+
+impl Error {
+    pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+impl Explain for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "FILE_IO",
+            Self::Definition { .. } | Self::Inconsistent { .. } => "BUNDLE_DEFINITION",
+            Self::Bundle(error) => error.code(),
+            Self::Faulty(faults) => faults.first().map_or("BUNDLE_DIGEST", Explain::code),
+            Self::NoHome => "HOME_UNKNOWN",
+            Self::ToolMissing { .. } => "TOOL_MISSING",
+            Self::GoTooOld { .. } => "GO_TOO_OLD",
+            Self::Command { .. } => "COMMAND_FAILED",
+            Self::Download { .. } => "DOWNLOAD_FAILED",
+            Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
+            Self::Digest { .. } => "CHECKSUM_MISMATCH",
+            Self::ChecksumMissing { .. } => "CHECKSUM_ENTRY_MISSING",
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::Bundle(error) => return error.hints(),
+            Self::Faulty(faults) => return faults.first().map(Explain::hints).unwrap_or_default(),
+            Self::File { .. } | Self::Definition { .. } | Self::Inconsistent { .. } | Self::Command { .. } => return Vec::new(),
+            Self::NoHome => "name the folder with --bundle",
+            Self::ToolMissing { hint, .. } => hint,
+            Self::GoTooOld { .. } => "install a newer Go from go.dev/dl or with `apt-get install -t bookworm-backports golang-go`",
+            Self::Download { .. } => {
+                "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy"
+            }
+            Self::DownloadStatus { .. } => "look at version and address in bundle/upstream.toml: the file may not exist there",
+            Self::Digest { .. } => {
+                "the file was thrown away; if it is wrong again, do not use it: the release was replaced or tampered with"
+            }
+            Self::ChecksumMissing { .. } => "the release lists its files by other names than bundle/upstream.toml",
+        };
+        vec![hint.into()]
+    }
+}

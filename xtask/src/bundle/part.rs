@@ -1,0 +1,129 @@
+//! Parts that are made only when something that they are made of has changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use bundle::hexadecimal;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::{Error, say};
+
+/// What a part is made of, in one digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inputs(String);
+
+impl Inputs {
+    /// The definition of the part, the files that it reads, and the inputs of the parts that it is made of.
+    pub fn of(definition: &impl Serialize, files: &[PathBuf], parts: &[&Self]) -> Result<Self, Error> {
+        let mut digest = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            digest.update(bytes.len().to_le_bytes());
+            digest.update(bytes);
+        };
+        // Only strings, lists and maps with strings for keys: nothing that JSON lacks.
+        add(&serde_json::to_vec(definition).unwrap_or_default());
+        for file in files {
+            add(file.as_os_str().as_encoded_bytes());
+            add(&fs::read(file).map_err(Error::at(file))?);
+        }
+        for part in parts {
+            add(part.0.as_bytes());
+        }
+        Ok(Self(hexadecimal(&digest.finalize())))
+    }
+}
+
+/// Where it is noted what the parts were last made of.
+pub struct Notes {
+    folder: PathBuf,
+}
+
+impl Notes {
+    pub fn in_folder(folder: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(Error::at(folder))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Makes the part at `output`, unless it is there and was made of the same.
+    pub fn make(&self, output: &Path, inputs: &Inputs, make: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let name = output.file_name().unwrap_or_default().to_string_lossy();
+        // Parts in different folders may have the same name.
+        let note = self.folder.join(hexadecimal(&Sha256::digest(output.as_os_str().as_encoded_bytes())[..8]));
+        if output.exists() && fs::read_to_string(&note).is_ok_and(|last| last == inputs.0) {
+            say(format_args!("{name}: unchanged"));
+            return Ok(());
+        }
+        say(format_args!("{name} ..."));
+        let start = Instant::now();
+        if let Some(folder) = output.parent() {
+            fs::create_dir_all(folder).map_err(Error::at(folder))?;
+        }
+        if note.exists() {
+            fs::remove_file(&note).map_err(Error::at(&note))?;
+        }
+        make()?;
+        fs::write(&note, &inputs.0).map_err(Error::at(&note))?;
+        say(format_args!("{name}: {:.1} s", start.elapsed().as_secs_f64()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_made_when_it_is_absent_or_of_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = Notes::in_folder(&folder.path().join("notes")).unwrap();
+        let output = folder.path().join("bin/tool");
+        let source = folder.path().join("source");
+        let made = Cell::new(0);
+        let build = |definition: &str| {
+            let inputs = Inputs::of(&definition, std::slice::from_ref(&source), &[]).unwrap();
+            notes.make(&output, &inputs, || {
+                made.set(made.get() + 1);
+                fs::write(&output, "made").map_err(Error::at(&output))
+            })
+        };
+        fs::write(&source, "1").unwrap();
+        for (case, change, expected) in
+            [("first", None, 1), ("nothing changed", None, 1), ("another source", Some("2"), 2), ("nothing changed again", None, 2)]
+        {
+            if let Some(content) = change {
+                fs::write(&source, content).unwrap();
+            }
+            build("definition").unwrap();
+            assert_eq!(made.get(), expected, "{case}");
+        }
+        build("another definition").unwrap();
+        assert_eq!(made.get(), 3);
+        fs::remove_file(&output).unwrap();
+        build("another definition").unwrap();
+        assert_eq!(made.get(), 4);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = Notes::in_folder(folder.path()).unwrap();
+        let output = folder.path().join("tool");
+        fs::write(&output, "of an earlier build").unwrap();
+        let inputs = Inputs::of(&"definition", &[], &[]).unwrap();
+        notes.make(&output, &inputs, || Err(Error::NoHome)).unwrap_err();
+        let mut made = false;
+        notes
+            .make(&output, &inputs, || {
+                made = true;
+                Ok(())
+            })
+            .unwrap();
+        assert!(made);
+    }
+}

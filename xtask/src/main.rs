@@ -1,0 +1,97 @@
+//! Generated files, packaging and the offline bundle: `cargo xtask --help`.
+
+mod bundle;
+mod collection;
+mod generate;
+mod routing;
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use ansible::Explain as _;
+use clap::{Arg, ArgAction, Command};
+
+/// What ends a task before it is done.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{program}: {outcome}")]
+    Command { program: String, outcome: String },
+    #[error("collection/galaxy.yml has another version than Cargo.toml, {}", env!("CARGO_PKG_VERSION"))]
+    Version,
+    #[error("not as generated, run `cargo xtask generate`: {}", .0.join(", "))]
+    Stale(Vec<String>),
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+}
+
+impl Error {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Bundle(error) => error.hints(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
+
+fn main() -> ExitCode {
+    let check = Arg::new("check")
+        .long("check")
+        .action(ArgAction::SetTrue)
+        .help("Write nothing; fail if a file is not as it would be written");
+    let command = Command::new("cargo xtask")
+        .about("Generated files, packaging and the offline bundle")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("generate")
+                .about("Write what follows from the steps' option tables: roles, documentation stubs, module routing")
+                .arg(check),
+        )
+        .subcommand(
+            Command::new("collection").about("Build dist/k8slab-capi-VERSION.tar.gz").arg(
+                Arg::new("arch")
+                    .long("arch")
+                    .action(ArgAction::Append)
+                    .value_parser(collection::ARCHITECTURES.map(|arch| arch.name))
+                    .default_value(collection::native())
+                    .help("CPU to carry executables for; may be repeated"),
+            ),
+        )
+        .subcommand(bundle::command());
+    let outcome = match command.get_matches().subcommand() {
+        Some(("generate", options)) => generate::run(&root(), options.get_flag("check")),
+        Some(("collection", options)) => {
+            let asked = |arch: &&collection::Architecture| {
+                options.get_many("arch").is_some_and(|mut names| names.any(|name: &String| name == arch.name))
+            };
+            collection::build(&root(), &collection::ARCHITECTURES.iter().filter(asked).collect::<Vec<_>>())
+        }
+        Some(("bundle", options)) => bundle::run(&root(), options).map_err(Error::from),
+        _ => Ok(()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "xtask: {error}");
+            for hint in error.hints() {
+                let _ = writeln!(io::stderr(), "hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder, which is the parent of this crate's.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
