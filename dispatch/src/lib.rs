@@ -14,6 +14,7 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<lxd_storage_pools::LxdStoragePools>(),
         Entry::of::<lxd_network_int_managed::LxdNetworkIntManaged>(),
         Entry::of::<lxd_profiles::LxdProfiles>(),
+        Entry::of::<lxd_images::LxdImages>(),
         Entry::of::<lxd_bootstrap_instance::LxdBootstrapInstance>(),
         Entry::of::<binary_fetch::BinaryFetch>(),
     ]

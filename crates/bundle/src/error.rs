@@ -61,6 +61,12 @@ pub enum Error {
         /// What the file has.
         actual: String,
     },
+    /// An instance image is listed without the name that LXD gives it.
+    #[error("the manifest has no fingerprint of {}", path.display())]
+    NoFingerprint {
+        /// The image's root filesystem.
+        path: PathBuf,
+    },
     /// The bundle does not have what a step needs.
     #[error("the bundle in {} has no {role} {name} for {architecture}", folder.display())]
     NotListed {
@@ -83,6 +89,7 @@ impl Explain for Error {
             Self::Malformed { .. } => "BUNDLE_MALFORMED",
             Self::SchemaNewer { .. } => "BUNDLE_SCHEMA_NEWER",
             Self::Outside { .. } => "BUNDLE_PATH",
+            Self::NoFingerprint { .. } => "BUNDLE_MALFORMED",
             Self::FileMissing { .. } => "BUNDLE_FILE_MISSING",
             Self::Digest { .. } => "BUNDLE_DIGEST",
             Self::NotListed { .. } => "BUNDLE_NOT_LISTED",
@@ -94,7 +101,7 @@ impl Explain for Error {
             Self::Missing { .. } => "build it with `cargo xtask bundle build`, or name the folder that it is in",
             Self::Unreadable { .. } => "look at the owner and mode of the folder and of its files",
             Self::SchemaNewer { .. } => "take the version of the collection that built the bundle, or build it anew with this one",
-            Self::Malformed { .. } | Self::Outside { .. } | Self::FileMissing { .. } | Self::Digest { .. } => {
+            Self::Malformed { .. } | Self::Outside { .. } | Self::NoFingerprint { .. } | Self::FileMissing { .. } | Self::Digest { .. } => {
                 "build it anew with `cargo xtask bundle build`; what is whole is kept"
             }
             Self::NotListed { .. } => "build it anew with `cargo xtask bundle build` on a machine of that architecture",

@@ -3,6 +3,8 @@
 //! `cargo xtask bundle build` fills it; steps take files out of it.
 
 mod error;
+mod image;
+mod location;
 mod manifest;
 
 use std::{
@@ -15,6 +17,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 pub use error::Error;
+pub use image::{InstanceImage, architecture};
+pub use location::Location;
 pub use manifest::{Entry, Manifest, Role, SCHEMA, Source};
 
 /// The manifest's name in the bundle's folder.
@@ -52,13 +56,17 @@ impl Bundle {
 
     /// The one file of this role and name that runs on this architecture.
     pub fn file(&self, role: Role, name: &str, architecture: &str) -> Result<&Entry, Error> {
-        let fits = |entry: &&Entry| entry.role == role && entry.name == name && entry.runs_on(architecture);
-        self.manifest.files.iter().find(fits).ok_or_else(|| Error::NotListed {
+        self.files(role, architecture).find(|entry| entry.name == name).ok_or_else(|| Error::NotListed {
             folder: self.folder.clone(),
             role,
             name: name.to_owned(),
             architecture: architecture.to_owned(),
         })
+    }
+
+    /// All files of this role that suit this architecture.
+    pub fn files(&self, role: Role, architecture: &str) -> impl Iterator<Item = &Entry> {
+        self.manifest.files.iter().filter(move |entry| entry.role == role && entry.runs_on(architecture))
     }
 
     /// Fails if a listed file is not there, or not as it was listed.
@@ -119,6 +127,7 @@ mod tests {
             standin: false,
             differs: None,
             images: Vec::new(),
+            fingerprint: None,
         }
     }
 

@@ -59,6 +59,9 @@ pub struct Entry {
     /// The references of the container images in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// On the root filesystem of an instance image: how LXD calls the image, which it derives from both its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// What a file is for.
@@ -75,6 +78,10 @@ pub enum Role {
     Metadata,
     /// Objects of another component, cert-manager's for one.
     Manifest,
+    /// The root filesystem of an LXD image, named by the image's alias.
+    InstanceImage,
+    /// What LXD has to know of that image.
+    InstanceMetadata,
 }
 
 impl fmt::Display for Role {
@@ -85,6 +92,8 @@ impl fmt::Display for Role {
             Self::Components => "components",
             Self::Metadata => "metadata",
             Self::Manifest => "manifest",
+            Self::InstanceImage => "instance-image",
+            Self::InstanceMetadata => "instance-metadata",
         })
     }
 }

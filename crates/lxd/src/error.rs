@@ -1,4 +1,4 @@
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use ansible::{Explain, WaitError};
 
@@ -20,6 +20,12 @@ pub enum Error {
         reason: String,
         /// The socket may be used by others only.
         denied: bool,
+    },
+    /// The server at the address is another one.
+    #[error("{address}: {OTHER_CERTIFICATE}")]
+    OtherCertificate {
+        /// The address.
+        address: String,
     },
     /// Something answers, but not as LXD does.
     #[error("{address} does not answer as LXD or Incus does: {reason}")]
@@ -71,6 +77,14 @@ pub enum Error {
         /// The operation's last state.
         seen: String,
     },
+    /// A file that was to be sent cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
     /// A named condition did not come to hold.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -84,8 +98,11 @@ pub enum Error {
     },
 }
 
+/// How the check of a server's certificate ends when it is not the one that LXD's socket named.
+pub(crate) const OTHER_CERTIFICATE: &str = "the server shows another certificate than LXD's own";
+
 /// LXD's words, what they mean, and what to do. Servers word their refusals alike across versions, and have no codes for them.
-const MEANINGS: [(&str, &str, &str); 15] = [
+const MEANINGS: [(&str, &str, &str); 17] = [
     // Names what is in the way in the words of the other refusals, so it is looked for first.
     (
         "Conflict detected when changing",
@@ -125,6 +142,8 @@ const MEANINGS: [(&str, &str, &str); 15] = [
         "HOST_MODULE_MISSING",
         "load the module on the host; base_system does it for those that the lab needs",
     ),
+    ("address already in use", "LXD_LISTEN_IN_USE", "another program holds the port; `ss -ltnp` names it"),
+    ("cannot assign requested address", "LXD_LISTEN_NO_ADDRESS", "the address must be one of this host's; `ip address` lists them"),
     ("No root device could be found", "NO_ROOT_DISK", "the profile capi-base carries the root disk; run lxd_profiles first"),
     (
         "cannot be disabled on non-empty project",
@@ -160,6 +179,7 @@ impl Explain for Error {
         }
         match self {
             Self::NoSocket { .. } | Self::Unreachable { .. } => "LXD_UNREACHABLE",
+            Self::OtherCertificate { .. } => "LXD_OTHER_CERTIFICATE",
             Self::NotLxd { .. } => "LXD_UNEXPECTED_ANSWER",
             Self::Interrupted { .. } => "LXD_CONNECTION_LOST",
             Self::Refused { status: 404, .. } => "LXD_NOT_FOUND",
@@ -169,6 +189,7 @@ impl Explain for Error {
             Self::Failed { .. } => "LXD_OPERATION_FAILED",
             Self::Slow { .. } => "LXD_OPERATION_TIMEOUT",
             Self::Wait(error) => error.code(),
+            Self::Unreadable { .. } => "FILE_UNREADABLE",
             Self::Setup { .. } => "LXD_CLIENT",
         }
     }
@@ -181,6 +202,7 @@ impl Explain for Error {
             Self::NoSocket { .. } => "run the role lxd_host first, or set lxd_socket_path",
             Self::Unreachable { denied: true, .. } => "run the task with become: true, or as a member of the socket's group",
             Self::Unreachable { .. } => "start LXD; its service may have stopped",
+            Self::OtherCertificate { .. } => "another program holds the address; `ss -ltnp` names it",
             Self::NotLxd { .. } => "point lxd_socket_path at LXD's own socket",
             Self::Interrupted { .. } => "look whether LXD was restarted, then run again: a step goes on from the live state",
             Self::Conflict { .. } => "another program changes the same object; run again when it is done",
@@ -189,6 +211,7 @@ impl Explain for Error {
             Self::Refused { .. } | Self::Failed { .. } => {
                 "LXD's log has more: `lxc monitor --type=logging`, or its service's journal"
             }
+            Self::Unreadable { .. } => "look whether the file is there, and at its owner and mode",
             Self::Setup { .. } => return Vec::new(),
         };
         vec![hint.into()]
@@ -203,7 +226,7 @@ impl Explain for Error {
             Self::Conflict { .. } => true,
             // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
             Self::Refused { message, .. } | Self::Failed { message, .. } => {
-                message.contains("already exists") || message.contains("is busy running")
+                message.contains("already exists") || message.contains("already in trust store") || message.contains("is busy running")
             }
             _ => false,
         }

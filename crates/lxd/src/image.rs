@@ -1,7 +1,43 @@
-use reqwest::{Body, Method, header::CONTENT_TYPE};
+use std::{collections::BTreeMap, path::Path};
+
+use reqwest::{
+    Body, Method,
+    header::CONTENT_TYPE,
+    multipart::{Form, Part},
+};
 use serde::Deserialize;
 
 use crate::{Client, Error};
+
+/// An image, as far as the lab looks at it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Image {
+    /// Its name on every server that has it.
+    pub fingerprint: String,
+    /// What it is called here.
+    pub aliases: Vec<ImageAlias>,
+    /// What somebody wrote on it.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// What an image is called.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ImageAlias {
+    /// The name.
+    pub name: String,
+}
+
+/// An image in two files, as LXD exports containers.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageFiles<'a> {
+    /// What LXD has to know of it, packed.
+    pub metadata: &'a Path,
+    /// Its root filesystem.
+    pub rootfs: &'a Path,
+    /// Properties to give it, beside those of its metadata.
+    pub properties: &'a [(&'a str, &'a str)],
+}
 
 #[derive(Deserialize)]
 struct Alias {
@@ -9,6 +45,11 @@ struct Alias {
 }
 
 impl Client {
+    /// All images of the project.
+    pub async fn images(&self) -> Result<Vec<Image>, Error> {
+        Ok(self.get("images?recursion=1").await?.object)
+    }
+
     /// The fingerprint behind an image's alias, if there is one.
     pub async fn find_alias(&self, alias: &str) -> Result<Option<String>, Error> {
         match self.get::<Alias>(&format!("images/aliases/{alias}")).await {
@@ -25,6 +66,22 @@ impl Client {
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Imports an image and tells its fingerprint.
+    pub async fn import_image(&self, files: &ImageFiles<'_>) -> Result<String, Error> {
+        // LXD wants them in this order.
+        let form = Form::new().part("metadata", part(files.metadata).await?).part("rootfs", part(files.rootfs).await?);
+        let request = format!("POST /1.0/images of {}", files.rootfs.display());
+        let url = self.url("images")?;
+        // LXD reads them in the form of a query.
+        let mut properties = url.clone();
+        properties.query_pairs_mut().clear().extend_pairs(files.properties);
+        let import = self.http().request(Method::POST, url).header("X-LXD-properties", properties.query().unwrap_or_default());
+        let response = import.multipart(form).send().await.map_err(|error| self.broken(&request, &error))?;
+        let made = self.outcome(&request, response).await?;
+        let fingerprint = made["fingerprint"].as_str().map(str::to_owned);
+        fingerprint.ok_or_else(|| self.odd(format!("{request} was answered without a fingerprint")))
     }
 
     /// Copies an image from another project of the same server. Not every server copies between projects by itself, so what one
@@ -51,4 +108,9 @@ impl Client {
         let response = import.send().await.map_err(|error| self.broken(&request, &error))?;
         self.outcome(&request, response).await.map(drop)
     }
+}
+
+/// A file as it is read while it is sent.
+async fn part(path: &Path) -> Result<Part, Error> {
+    Part::file(path).await.map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }

@@ -18,6 +18,7 @@ pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
 pub use declared::{Declared, ObjectChange};
 pub use error::Error;
+pub use image::{Image, ImageAlias, ImageFiles};
 pub use instance::{Exec, FileKind, Instance, InstanceState, State};
 pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};
 #[cfg(feature = "https")]

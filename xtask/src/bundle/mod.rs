@@ -138,6 +138,7 @@ mod tests {
             standin: path == "k3s",
             differs: None,
             images: Vec::new(),
+            fingerprint: None,
         }
     }
 

@@ -230,6 +230,7 @@ impl Builder<'_> {
             standin: false,
             differs: None,
             images: Vec::new(),
+            fingerprint: None,
         }
     }
 

@@ -58,6 +58,7 @@ async fn fetch(downloads: &Downloads, release: Release, bundle: &Path) -> Result
         standin: false,
         differs: None,
         images: Vec::new(),
+        fingerprint: None,
     })
 }
 

@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use crate::{Bundle, Error, Role};
+
+/// An LXD image of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceImage {
+    /// The alias under which the lab knows it.
+    pub alias: String,
+    /// The version of what it carries.
+    pub version: String,
+    /// How LXD calls it.
+    pub fingerprint: String,
+    /// What LXD has to know of it, packed.
+    pub metadata: PathBuf,
+    /// Its root filesystem.
+    pub rootfs: PathBuf,
+}
+
+impl Bundle {
+    /// The aliases of the images that run on this machine.
+    pub fn instance_aliases(&self) -> impl Iterator<Item = &str> {
+        self.files(Role::InstanceImage, architecture()).map(|entry| entry.name.as_str())
+    }
+
+    /// The image of an alias that runs on this machine.
+    pub fn instance_image(&self, alias: &str) -> Result<InstanceImage, Error> {
+        let rootfs = self.file(Role::InstanceImage, alias, architecture())?;
+        let metadata = self.file(Role::InstanceMetadata, alias, architecture())?;
+        let fingerprint = rootfs.fingerprint.clone().ok_or_else(|| Error::NoFingerprint { path: self.path(rootfs) })?;
+        let (alias, version) = (rootfs.name.clone(), rootfs.version.clone());
+        Ok(InstanceImage { alias, version, fingerprint, metadata: self.path(metadata), rootfs: self.path(rootfs) })
+    }
+}
+
+/// Go's name of this machine's CPU, which is what manifests use.
+#[must_use]
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

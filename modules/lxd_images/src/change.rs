@@ -1,0 +1,85 @@
+use std::fmt;
+
+use ansible::Failure;
+use bundle::InstanceImage;
+use lxd::{Client, ImageFiles};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// On an image that this step brought: the alias that it was brought for.
+pub(crate) const PROPERTY: &str = "k8slab.bundle";
+
+/// One thing that this step does.
+pub(crate) enum Change {
+    Import(InstanceImage),
+    Point { alias: String, before: Option<String>, fingerprint: String },
+    Delete { alias: String, fingerprint: String },
+}
+
+impl Change {
+    /// Whether it brings this image.
+    pub(crate) fn imports(&self, image: &InstanceImage) -> bool {
+        matches!(self, Self::Import(imported) if imported.alias == image.alias)
+    }
+
+    pub(crate) async fn apply(&self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Import(image) => import(client, image).await?,
+            Self::Point { alias, before: None, fingerprint } => {
+                client.post("images/aliases", &json!({"name": alias, "target": fingerprint})).await?;
+            }
+            Self::Point { alias, fingerprint, .. } => {
+                client.patch(&format!("images/aliases/{alias}"), &json!({"target": fingerprint}), None).await?;
+            }
+            Self::Delete { fingerprint, .. } => drop(client.delete(&format!("images/{fingerprint}")).await?),
+        }
+        Ok(())
+    }
+}
+
+async fn import(client: &Client, image: &InstanceImage) -> Result<(), Failure> {
+    let files = ImageFiles { metadata: &image.metadata, rootfs: &image.rootfs, properties: &[(PROPERTY, &image.alias)] };
+    let fingerprint = client.import_image(&files).await?;
+    if fingerprint == image.fingerprint {
+        return Ok(());
+    }
+    // What is there now is not what the bundle lists.
+    client.delete(&format!("images/{fingerprint}")).await?;
+    Err(Error::Fingerprint { alias: image.alias.clone(), listed: image.fingerprint.clone(), actual: fingerprint }.into())
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Import(image) => write!(f, "import image {}", image.alias),
+            Self::Point { alias, fingerprint, .. } => write!(f, "point alias {alias} to {:.12}", fingerprint),
+            Self::Delete { alias, fingerprint } => write!(f, "delete image {:.12}, which {alias} was", fingerprint),
+        }
+    }
+}
+
+impl ansible::Change for Change {
+    fn object(&self) -> String {
+        match self {
+            Self::Import(InstanceImage { fingerprint, .. }) | Self::Delete { fingerprint, .. } => format!("image {fingerprint}"),
+            Self::Point { alias, .. } => format!("image alias {alias}"),
+        }
+    }
+
+    fn before(&self) -> Value {
+        match self {
+            Self::Import(_) => Value::Null,
+            Self::Point { before, .. } => before.as_ref().map_or(Value::Null, |target| json!({"target": target})),
+            Self::Delete { fingerprint, .. } => json!({"fingerprint": fingerprint}),
+        }
+    }
+
+    fn after(&self) -> Value {
+        match self {
+            Self::Import(image) => json!({"fingerprint": image.fingerprint, "version": image.version}),
+            Self::Point { fingerprint, .. } => json!({"target": fingerprint}),
+            Self::Delete { .. } => Value::Null,
+        }
+    }
+}
