@@ -1,8 +1,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
-use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::{Client, Config, Devices, Error, object::object};
 
@@ -70,14 +69,19 @@ pub struct Address {
     pub scope: String,
 }
 
+impl Interface {
+    /// The addresses by which others reach it.
+    pub fn global_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.addresses.iter().filter(|address| address.scope == "global");
+        addresses.filter_map(|address| address.address.parse().ok())
+    }
+}
+
 impl InstanceState {
     /// The addresses by which others reach the instance on one interface.
     pub fn global_addresses(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
-        let addresses = self.network.iter().filter_map(|network| network.get(interface));
-        addresses
-            .flat_map(|interface| &interface.addresses)
-            .filter(|address| address.scope == "global")
-            .filter_map(|a| a.address.parse().ok())
+        let found = self.network.iter().filter_map(|network| network.get(interface));
+        found.flat_map(Interface::global_addresses)
     }
 
     /// All addresses of an interface with their scopes, for a person who wonders why none is usable.
@@ -103,15 +107,6 @@ pub enum State {
     Restart,
 }
 
-/// The kind of a file inside an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// A file with this content.
-    File,
-    /// A folder.
-    Directory,
-}
-
 /// What a command inside an instance did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
@@ -127,6 +122,11 @@ pub struct Exec {
 const SHUTDOWN: u32 = 60;
 
 impl Client {
+    /// The host's own interface on a network.
+    pub async fn network_interface(&self, name: &str) -> Result<Interface, Error> {
+        Ok(self.get(&format!("networks/{name}/state")).await?.object)
+    }
+
     /// What an instance is doing.
     pub async fn instance_state(&self, name: &str) -> Result<InstanceState, Error> {
         Ok(self.get(&format!("instances/{name}/state")).await?.object)
@@ -150,30 +150,6 @@ impl Client {
         }
     }
 
-    /// A file inside an instance, if it is there.
-    pub async fn read_file(&self, instance: &str, path: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.raw(&format!("instances/{instance}/files"), Some(path)).await
-    }
-
-    /// Writes a file or makes a folder inside an instance, owned by its root.
-    pub async fn write_file(&self, instance: &str, path: &str, kind: FileKind, mode: u32, content: Vec<u8>) -> Result<(), Error> {
-        let mut url = self.url(&format!("instances/{instance}/files"))?;
-        url.query_pairs_mut().append_pair("path", path);
-        let kind = match kind {
-            FileKind::File => "file",
-            FileKind::Directory => "directory",
-        };
-        let call = self.http().request(Method::POST, url).header("X-LXD-uid", 0).header("X-LXD-gid", 0);
-        let call = call.header("X-LXD-mode", format!("{mode:04o}")).header("X-LXD-type", kind).header("X-LXD-write", "overwrite");
-        let request = format!("POST /1.0/instances/{instance}/files?path={path}");
-        let response = call.body(content).send().await.map_err(|error| self.broken(&request, &error))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        Err(Error::Refused { request, status: status.as_u16(), message: refusal(response).await })
-    }
-
     /// Runs a command inside an instance and gives what it wrote.
     pub async fn exec(&self, instance: &str, command: &[&str]) -> Result<Exec, Error> {
         let body = json!({"command": command, "record-output": true, "wait-for-websocket": false, "interactive": false});
@@ -181,7 +157,7 @@ impl Client {
         let mut streams = [String::new(), String::new()];
         for (stream, text) in ["1", "2"].iter().zip(&mut streams) {
             if let Some(log) = done["output"][stream].as_str() {
-                let written = self.raw(log, None).await?.unwrap_or_default();
+                let written = self.raw(log).await?.unwrap_or_default();
                 *text = String::from_utf8_lossy(&written).into_owned();
                 self.delete(log).await?;
             }
@@ -193,34 +169,11 @@ impl Client {
     /// The end of the log that LXD keeps of an instance's start.
     pub async fn start_log(&self, instance: &str) -> Result<String, Error> {
         const LINES: usize = 20;
-        let log = self.raw(&format!("instances/{instance}/logs/lxc.log"), None).await?.unwrap_or_default();
+        let log = self.raw(&format!("instances/{instance}/logs/lxc.log")).await?.unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();
         let lines: Vec<&str> = log.lines().collect();
         Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
     }
-
-    /// An answer that is a file and no envelope; nothing when there is no such file.
-    async fn raw(&self, path: &str, file: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
-        let mut url = self.url(path)?;
-        if let Some(file) = file {
-            url.query_pairs_mut().append_pair("path", file);
-        }
-        let request = format!("GET /1.0/{}", path.trim_start_matches("/1.0/"));
-        let response = self.http().get(url).send().await.map_err(|error| self.broken(&request, &error))?;
-        match response.status() {
-            StatusCode::OK => {
-                let content = response.bytes().await.map_err(|error| self.broken(&request, &error))?;
-                Ok(Some(content.to_vec()))
-            }
-            StatusCode::NOT_FOUND => Ok(None),
-            status => Err(Error::Refused { request, status: status.as_u16(), message: refusal(response).await }),
-        }
-    }
-}
-
-async fn refusal(response: reqwest::Response) -> String {
-    let envelope: Map<String, Value> = response.json().await.unwrap_or_default();
-    envelope.get("error").and_then(Value::as_str).unwrap_or("no reason given").to_owned()
 }
 
 #[cfg(test)]

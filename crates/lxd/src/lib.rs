@@ -7,8 +7,10 @@ mod client;
 mod connection;
 mod declared;
 mod error;
+mod file;
 mod image;
 mod instance;
+mod lifecycle;
 mod object;
 mod operation;
 #[cfg(feature = "https")]
@@ -18,8 +20,10 @@ pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
 pub use declared::{Declared, ObjectChange};
 pub use error::Error;
+pub use file::{FileInfo, FileKind, Source, StagedFile};
 pub use image::{Image, ImageAlias, ImageFiles};
-pub use instance::{Exec, FileKind, Instance, InstanceState, State};
+pub use instance::{Exec, Instance, InstanceState, State};
+pub use lifecycle::LifecycleError;
 pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};
 #[cfg(feature = "https")]
 pub use tls::Identity;

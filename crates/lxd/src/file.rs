@@ -1,0 +1,210 @@
+use std::path::Path;
+
+use reqwest::{Body, Method, Response, StatusCode, header::HeaderMap};
+use serde_json::{Map, Value};
+use tokio::fs::File;
+
+use crate::{Client, Error};
+
+/// The headers that tell and set what a file is like begin with the server's name.
+const PREFIXES: [&str; 2] = ["X-LXD", "X-Incus"];
+
+/// The kind of a file inside an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A file with content.
+    File,
+    /// A folder.
+    Directory,
+    /// A link, whose content is where it leads to.
+    Symlink,
+}
+
+/// What a file inside an instance is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its kind.
+    pub kind: FileKind,
+    /// The number of the user who owns it, as the instance counts.
+    pub user: u32,
+    /// The number of its group.
+    pub group: u32,
+    /// Its permissions.
+    pub mode: u32,
+    /// When it was changed last, to the second, in a form that sorts by time.
+    pub modified: String,
+}
+
+/// What a new file inside an instance is to hold.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// What a file of the host holds; it is sent as it is read.
+    File(&'a Path),
+}
+
+/// A file that is complete inside an instance and does not have its name yet.
+#[derive(Debug)]
+pub struct StagedFile<'a> {
+    client: &'a Client,
+    instance: &'a str,
+    path: String,
+    staged: String,
+}
+
+impl Client {
+    /// What a path inside an instance is like; nothing if there is nothing.
+    pub async fn stat_file(&self, instance: &str, path: &str) -> Result<Option<FileInfo>, Error> {
+        let answer = self.file(Method::HEAD, instance, path, &[], Body::default()).await?;
+        Ok(answer.map(|response| FileInfo::of(response.headers())))
+    }
+
+    /// A file inside an instance with its content; nothing if there is none.
+    pub async fn read_file(&self, instance: &str, path: &str) -> Result<Option<(FileInfo, Vec<u8>)>, Error> {
+        let Some(response) = self.file(Method::GET, instance, path, &[], Body::default()).await? else { return Ok(None) };
+        let info = FileInfo::of(response.headers());
+        let content = response.bytes().await.map_err(|error| self.broken(&format!("GET {path} of {instance}"), &error))?;
+        Ok(Some((info, content.to_vec())))
+    }
+
+    /// Removes a file inside an instance; that it is not there is as good.
+    pub async fn delete_file(&self, instance: &str, path: &str) -> Result<(), Error> {
+        self.file(Method::DELETE, instance, path, &[], Body::default()).await.map(drop)
+    }
+
+    /// Begins a file of root's inside an instance, and the folders on the way to it. It appears whole or not at all, and nobody
+    /// else reads it in between.
+    pub async fn stage_file<'a>(
+        &'a self,
+        instance: &'a str,
+        path: &str,
+        mode: u32,
+        source: Source<'_>,
+    ) -> Result<StagedFile<'a>, Error> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.make_folders(instance, folder).await?;
+        let staged = format!("{folder}/.k8slab-{name}");
+        // The mode of a file that exists is not changed by writing it, and that of a new one only once it is written.
+        self.delete_file(instance, &staged).await?;
+        let attributes = attributes("file", mode);
+        self.file(Method::POST, instance, &staged, &attributes, Body::default()).await?;
+        let body = match source {
+            Source::Bytes(bytes) => Body::from(bytes.to_vec()),
+            Source::File(path) => {
+                let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+                File::open(path).await.map_err(unreadable)?.into()
+            }
+        };
+        self.file(Method::POST, instance, &staged, &attributes, body).await?;
+        Ok(StagedFile { client: self, instance, path: path.to_owned(), staged })
+    }
+
+    async fn make_folders(&self, instance: &str, folder: &str) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        let mut rest = folder;
+        while !rest.is_empty() && self.stat_file(instance, rest).await?.is_none() {
+            missing.push(rest);
+            rest = rest.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+        for folder in missing.into_iter().rev() {
+            self.file(Method::POST, instance, folder, &attributes("directory", 0o755), Body::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// An answer that is a file and no envelope; nothing when there is no such file.
+    pub(crate) async fn raw(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let request = format!("GET /1.0/{}", path.trim_start_matches("/1.0/"));
+        let response = self.http().get(self.url(path)?).send().await.map_err(|error| self.broken(&request, &error))?;
+        let Some(response) = found(&request, response).await? else { return Ok(None) };
+        let content = response.bytes().await.map_err(|error| self.broken(&request, &error))?;
+        Ok(Some(content.to_vec()))
+    }
+
+    async fn file(
+        &self,
+        method: Method,
+        instance: &str,
+        path: &str,
+        attributes: &[(&str, String)],
+        body: Body,
+    ) -> Result<Option<Response>, Error> {
+        let mut url = self.url(&format!("instances/{instance}/files"))?;
+        url.query_pairs_mut().append_pair("path", path);
+        let request = format!("{method} /1.0/instances/{instance}/files?path={path}");
+        let mut call = self.http().request(method.clone(), url).body(body);
+        for prefix in PREFIXES {
+            call = attributes.iter().fold(call, |call, (key, value)| call.header(format!("{prefix}-{key}"), value));
+        }
+        let response = call.send().await.map_err(|error| self.broken(&request, &error))?;
+        match found(&request, response).await? {
+            // Where a file is to be written, the folder must be there.
+            None if method == Method::POST => {
+                Err(Error::Refused { request, status: 404, message: "the folder of the file is not there".into() })
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl StagedFile<'_> {
+    /// Where it is until then.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.staged
+    }
+
+    /// Gives the file its name.
+    pub async fn publish(self) -> Result<(), Error> {
+        let moved = self.client.exec(self.instance, &["mv", "-f", "-T", &self.staged, &self.path]).await?;
+        if moved.code == 0 {
+            return Ok(());
+        }
+        Err(Error::Failed { request: format!("mv to {} in {}", self.path, self.instance), message: moved.stderr.trim().to_owned() })
+    }
+}
+
+impl FileInfo {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |key: &str| {
+            let mut values = PREFIXES.iter().filter_map(|prefix| headers.get(format!("{prefix}-{key}"))?.to_str().ok());
+            values.next().unwrap_or_default()
+        };
+        let kind = match text("type") {
+            "directory" => FileKind::Directory,
+            "symlink" => FileKind::Symlink,
+            _ => FileKind::File,
+        };
+        Self {
+            kind,
+            user: text("uid").parse().unwrap_or_default(),
+            group: text("gid").parse().unwrap_or_default(),
+            mode: u32::from_str_radix(text("mode"), 8).unwrap_or_default(),
+            modified: text("modified").to_owned(),
+        }
+    }
+}
+
+fn attributes(kind: &str, mode: u32) -> [(&'static str, String); 5] {
+    [
+        ("type", kind.to_owned()),
+        ("mode", format!("{mode:04o}")),
+        ("uid", "0".to_owned()),
+        ("gid", "0".to_owned()),
+        ("write", "overwrite".to_owned()),
+    ]
+}
+
+/// The answer unless it is a refusal; nothing when it is that there is no such thing.
+async fn found(request: &str, response: Response) -> Result<Option<Response>, Error> {
+    match response.status() {
+        status if status.is_success() => Ok(Some(response)),
+        StatusCode::NOT_FOUND => Ok(None),
+        status => {
+            let envelope: Map<String, Value> = response.json().await.unwrap_or_default();
+            let message = envelope.get("error").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
+            Err(Error::Refused { request: request.to_owned(), status: status.as_u16(), message })
+        }
+    }
+}

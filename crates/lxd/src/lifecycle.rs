@@ -1,0 +1,89 @@
+use ansible::Explain;
+use lab::lifecycle::{PHASE_KEY, Phase};
+
+use crate::{Client, Error, Project};
+
+/// Why nothing is bootstrapped in a project.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// There is no such project.
+    #[error("there is no project {project}")]
+    NoProject {
+        /// Its name.
+        project: String,
+    },
+    /// The management cluster has taken over.
+    #[error(
+        "project {project} is recorded as {phase}: its management cluster has taken over, and what is bootstrapped now would be a second one"
+    )]
+    Pivoted {
+        /// The project.
+        project: String,
+        /// The recorded phase.
+        phase: String,
+    },
+    /// LXD did not say.
+    #[error(transparent)]
+    Lxd(#[from] Error),
+}
+
+impl Explain for LifecycleError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoProject { .. } => "PROJECT_NOT_FOUND",
+            Self::Pivoted { .. } => "LIFECYCLE_PIVOTED",
+            Self::Lxd(error) => error.code(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoProject { .. } => vec!["run the role lxd_project first".into()],
+            Self::Pivoted { .. } => vec!["set allow_rebootstrap: true if the lab is to start over".into()],
+            Self::Lxd(error) => error.hints(),
+        }
+    }
+
+    fn is_prerequisite(&self) -> bool {
+        match self {
+            Self::NoProject { .. } => true,
+            Self::Pivoted { .. } => false,
+            Self::Lxd(error) => error.is_prerequisite(),
+        }
+    }
+}
+
+impl Client {
+    /// Fails unless something may be bootstrapped in a project: it is there, and its management cluster has not taken over, or the
+    /// lab is to start over.
+    pub async fn may_bootstrap(&self, project: &str, allow_rebootstrap: bool) -> Result<(), LifecycleError> {
+        let found = self.find::<Project>(project).await?;
+        let found = found.ok_or_else(|| LifecycleError::NoProject { project: project.to_owned() })?;
+        judge(&found.object, allow_rebootstrap)
+    }
+}
+
+fn judge(project: &Project, allow_rebootstrap: bool) -> Result<(), LifecycleError> {
+    let recorded = project.config.get(PHASE_KEY);
+    let over = recorded.filter(|phase| [Phase::Pivoted, Phase::Cleaned].iter().any(|over| over.to_string() == **phase));
+    match over {
+        Some(phase) if !allow_rebootstrap => {
+            Err(LifecycleError::Pivoted { project: project.name.clone(), phase: phase.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_that_stands_on_its_own_is_not_bootstrapped_again() {
+        for (phase, refused) in [("", false), ("substrate", false), ("exported", false), ("pivoted", true), ("cleaned", true)] {
+            let project = Project { config: [(PHASE_KEY.to_owned(), phase.to_owned())].into(), ..Project::default() };
+            assert_eq!(judge(&project, false).is_err(), refused, "{phase}");
+            assert!(judge(&project, true).is_ok(), "{phase}");
+        }
+    }
+}
