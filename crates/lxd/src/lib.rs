@@ -7,6 +7,8 @@ mod client;
 mod connection;
 mod declared;
 mod error;
+#[cfg(feature = "events")]
+mod events;
 mod file;
 mod image;
 mod instance;
@@ -20,6 +22,8 @@ pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
 pub use declared::{Declared, ObjectChange};
 pub use error::Error;
+#[cfg(feature = "events")]
+pub use events::{Event, Notice};
 pub use file::{FileInfo, FileKind, Source, StagedFile};
 pub use image::{Image, ImageAlias, ImageFiles};
 pub use instance::{Exec, Instance, InstanceState, State};
