@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use transport::cause;
 
-use crate::{Error, Object, Server, operation};
+use crate::{Error, Object, Server, error::OTHER_CERTIFICATE, operation};
 
 /// How long an operation may take unless the caller says otherwise.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -68,15 +68,20 @@ impl Client {
     }
 
     pub(crate) async fn connect(http: reqwest::ClientBuilder, base: &str, address: String) -> Result<Self, Error> {
+        let client = Self::reach(http, base, address).await?;
+        if client.server.auth != "trusted" {
+            return Err(client.odd(format!("it answers, but says that this client is {}", or_nothing(&client.server.auth))));
+        }
+        Ok(client)
+    }
+
+    /// Connects to a server that may not trust this client.
+    pub(crate) async fn reach(http: reqwest::ClientBuilder, base: &str, address: String) -> Result<Self, Error> {
         let setup = |reason: String| Error::Setup { address: address.clone(), reason };
         let http = http.no_proxy().build().map_err(|error| setup(cause(&error)))?;
         let base = Url::parse(base).map_err(|error| setup(error.to_string()))?;
         let mut client = Self { http, base, address, project: None, patience: PATIENCE, server: Server::default() };
-        let server: Server = client.get("").await?.object;
-        if server.auth != "trusted" {
-            return Err(client.odd(format!("it answers, but says that this client is {}", or_nothing(&server.auth))));
-        }
-        client.server = server;
+        client.server = client.get("").await?.object;
         Ok(client)
     }
 
@@ -249,6 +254,9 @@ impl Client {
 
     pub(crate) fn broken(&self, request: &impl ToString, error: &reqwest::Error) -> Error {
         let reason = cause(error);
+        if reason.contains(OTHER_CERTIFICATE) {
+            return Error::OtherCertificate { address: self.address.clone() };
+        }
         if error.is_connect() {
             return Error::Unreachable { address: self.address.clone(), denied: reason.contains("Permission denied"), reason };
         }

@@ -17,6 +17,7 @@ mod object;
 mod operation;
 #[cfg(feature = "https")]
 mod tls;
+mod trust;
 
 pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
@@ -30,4 +31,5 @@ pub use instance::{Exec, Instance, InstanceState, State};
 pub use lifecycle::LifecycleError;
 pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};
 #[cfg(feature = "https")]
-pub use tls::Identity;
+pub use tls::{Identity, listens};
+pub use trust::{AuthGroup, Permission, TlsIdentity, TrustEntry};

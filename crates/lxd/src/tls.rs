@@ -1,13 +1,19 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
+    client::{
+        WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::{Client, Error};
+use crate::{Client, Error, error::OTHER_CERTIFICATE};
+
+/// How long a server may take to accept a connection.
+const CONNECTING: Duration = Duration::from_secs(10);
 
 /// Who a client is, and which server it speaks to: LXD's certificates are their own authorities, so the server's is pinned.
 pub struct Identity<'a> {
@@ -23,28 +29,40 @@ impl Client {
     /// Connects to the HTTPS listener at `https://<host>:<port>`.
     pub async fn https(address: &str, identity: &Identity<'_>) -> Result<Self, Error> {
         let setup = |reason: String| Error::Setup { address: address.to_owned(), reason };
-        let tls = configuration(identity).map_err(setup)?;
-        let http = transport::client().tls_backend_preconfigured(tls);
-        Self::connect(http, address, address.to_owned()).await
+        let tls = pinned(identity.server_certificate).and_then(|tls| authenticated(tls, identity)).map_err(setup)?;
+        Self::connect(http(tls), address, address.to_owned()).await
     }
 }
 
-fn configuration(identity: &Identity<'_>) -> Result<ClientConfig, String> {
-    let certificate =
-        |what: &str, pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("{what}: {error}"));
+/// Fails unless a server that shows this certificate listens at `https://<host>:<port>`. Whoever asks need not be known to it.
+pub async fn listens(address: &str, server_certificate: &str) -> Result<(), Error> {
+    let setup = |reason: String| Error::Setup { address: address.to_owned(), reason };
+    let tls = pinned(server_certificate).map_err(setup)?.with_no_client_auth();
+    Client::reach(http(tls), address, address.to_owned()).await.map(drop)
+}
+
+fn http(tls: ClientConfig) -> reqwest::ClientBuilder {
+    transport::client().tls_backend_preconfigured(tls).connect_timeout(CONNECTING)
+}
+
+/// Trusts a server that shows this certificate, and no other.
+fn pinned(server_certificate: &str) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let provider = Arc::new(ring::default_provider());
-    let pinned =
-        Pinned { certificate: certificate("the server's certificate", identity.server_certificate)?, provider: provider.clone() };
+    let pinned = Pinned { certificate: certificate("the server's certificate", server_certificate)?, provider: provider.clone() };
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned)))
+}
+
+fn authenticated(tls: ConfigBuilder<ClientConfig, WantsClientCert>, identity: &Identity<'_>) -> Result<ClientConfig, String> {
     let client = certificate("the client's certificate", identity.certificate)?;
     // The error of a key that cannot be read is told without the key.
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|_| "the client's key is not PEM".to_owned())?;
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(pinned))
-        .with_client_auth_cert(vec![client], key)
-        .map_err(|error| error.to_string())
+    tls.with_client_auth_cert(vec![client], key).map_err(|error| error.to_string())
+}
+
+fn certificate(what: &str, pem: &str) -> Result<CertificateDer<'static>, String> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| format!("{what}: {error}"))
 }
 
 /// Accepts exactly one certificate, whatever name it carries and whoever signed it.
@@ -66,7 +84,7 @@ impl ServerCertVerifier for Pinned {
         if end_entity == &self.certificate {
             return Ok(ServerCertVerified::assertion());
         }
-        Err(rustls::Error::General("the server shows another certificate than the pinned one".into()))
+        Err(rustls::Error::General(OTHER_CERTIFICATE.into()))
     }
 
     fn verify_tls12_signature(

@@ -57,6 +57,7 @@ async fn a_trusted_client_reaches_the_pinned_server_and_no_other() {
     let trusted = connect(&mine, &server_certificate).await;
     let untrusted = connect(&stranger, &server_certificate).await;
     let other_server = connect(&mine, &stranger.pem).await;
+    let looks = (lxd::listens(&url, &server_certificate).await, lxd::listens(&url, &stranger.pem).await);
 
     let mut left = Vec::new();
     for path in local.get::<Vec<String>>("certificates").await.unwrap().object {
@@ -73,6 +74,7 @@ async fn a_trusted_client_reaches_the_pinned_server_and_no_other() {
     assert_eq!(trusted.unwrap(), local.server().environment.server);
     assert!(matches!(&untrusted, Err(Error::NotLxd { reason, .. }) if reason.contains("untrusted")), "{untrusted:?}");
     let refusal = other_server.unwrap_err();
-    assert_eq!(refusal.code(), "LXD_UNREACHABLE");
-    assert!(refusal.to_string().contains("another certificate than the pinned one"), "{refusal}");
+    assert_eq!(refusal.code(), "LXD_OTHER_CERTIFICATE");
+    assert!(looks.0.is_ok(), "who only looks need not be trusted: {looks:?}");
+    assert!(matches!(looks.1, Err(Error::OtherCertificate { .. })), "{looks:?}");
 }

@@ -1,0 +1,116 @@
+//! Whom a server trusts: entries of its trust store, and on servers that have them identities whose reach their groups give.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{Client, Error, Tagged};
+
+/// Servers with this extension have identities whose reach their groups give.
+const FINE_GRAINED: &str = "access_management_tls";
+
+/// An entry of the trust store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TrustEntry {
+    /// Its name, which others may have too.
+    pub name: String,
+    /// `client`, `server` or `metrics`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// It reaches no more than its projects.
+    pub restricted: bool,
+    /// What it reaches if it is restricted.
+    pub projects: Option<Vec<String>>,
+    /// The SHA-256 of its certificate.
+    pub fingerprint: String,
+}
+
+impl TrustEntry {
+    /// It reaches this project and nothing else.
+    #[must_use]
+    pub fn reaches_only(&self, project: &str) -> bool {
+        self.restricted && self.projects.as_deref() == Some(&[project.to_owned()])
+    }
+
+    /// What a write of it carries.
+    #[must_use]
+    pub fn writable(&self) -> Value {
+        json!({"name": self.name, "type": self.kind, "restricted": self.restricted, "projects": self.projects})
+    }
+}
+
+/// An identity whose reach its groups give.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TlsIdentity {
+    /// The SHA-256 of its certificate.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its groups.
+    pub groups: Option<Vec<String>>,
+}
+
+/// A group of identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AuthGroup {
+    /// Its name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// What its members may do.
+    pub permissions: Option<Vec<Permission>>,
+    /// Its members by how they show who they are: `tls` or `oidc`.
+    pub identities: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// Something that members of a group may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Permission {
+    /// The kind of what it is about: `project`.
+    pub entity_type: String,
+    /// What it is about: `/1.0/projects/capi-lab`.
+    pub url: String,
+    /// What may be done with it: `operator`.
+    pub entitlement: String,
+}
+
+impl Client {
+    /// Whether the server has identities whose reach their groups give.
+    #[must_use]
+    pub fn has_fine_grained_identities(&self) -> bool {
+        self.has(FINE_GRAINED)
+    }
+
+    /// All entries of the trust store.
+    pub async fn trust_entries(&self) -> Result<Vec<TrustEntry>, Error> {
+        Ok(self.get("certificates?recursion=1").await?.object)
+    }
+
+    /// The entry of a certificate.
+    pub async fn find_trust_entry(&self, fingerprint: &str) -> Result<Option<Tagged<TrustEntry>>, Error> {
+        found(self.get(&format!("certificates/{fingerprint}")).await)
+    }
+
+    /// The identity that a certificate shows.
+    pub async fn find_tls_identity(&self, fingerprint: &str) -> Result<Option<Tagged<TlsIdentity>>, Error> {
+        found(self.get(&format!("auth/identities/tls/{fingerprint}")).await)
+    }
+
+    /// A group of identities.
+    pub async fn find_auth_group(&self, name: &str) -> Result<Option<Tagged<AuthGroup>>, Error> {
+        found(self.get(&format!("auth/groups/{name}")).await)
+    }
+}
+
+fn found<T: DeserializeOwned>(answer: Result<Tagged<T>, Error>) -> Result<Option<Tagged<T>>, Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
