@@ -33,7 +33,8 @@ struct Recorder {
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() > Level::INFO {
+        // The Kubernetes client says what it does not understand with whatever was in it.
+        if *event.metadata().level() > Level::INFO || event.metadata().target().starts_with("kube") {
             return;
         }
         let mut fields = Fields::default();

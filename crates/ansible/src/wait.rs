@@ -60,15 +60,42 @@ impl Wait {
             };
             let left = self.deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
-                return Err(WaitError { condition: self.condition.clone(), deadline: self.deadline, seen }.into());
+                return Err(self.over(seen).into());
             }
-            if seen != reported {
-                tracing::info!("waiting for {} (seen: {seen})", self.condition);
-                reported = seen;
-            }
+            self.report(seen, &mut reported);
             tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
+    }
+
+    /// Looks as [`Wait::until`] does, where something can be watched: `next` ends when there is something new to be seen, and is
+    /// given up at the deadline.
+    pub async fn watch<T, S, E>(&self, mut next: impl AsyncFnMut() -> Result<Result<T, S>, E>) -> Result<T, E>
+    where
+        S: fmt::Display,
+        E: From<WaitError>,
+    {
+        let start = Instant::now();
+        let mut reported = String::from("nothing");
+        loop {
+            let left = self.deadline.saturating_sub(start.elapsed());
+            let Ok(looked) = tokio::time::timeout(left, next()).await else { return Err(self.over(reported).into()) };
+            match looked? {
+                Ok(answer) => return Ok(answer),
+                Err(seen) => self.report(seen.to_string(), &mut reported),
+            }
+        }
+    }
+
+    fn report(&self, seen: String, reported: &mut String) {
+        if seen != *reported {
+            tracing::info!("waiting for {} (seen: {seen})", self.condition);
+            *reported = seen;
+        }
+    }
+
+    fn over(&self, seen: String) -> WaitError {
+        WaitError { condition: self.condition.clone(), deadline: self.deadline, seen }
     }
 }
 
@@ -98,6 +125,28 @@ mod tests {
     async fn says_what_it_last_saw() {
         let answer: Result<(), WaitError> = wait(60).until(async || Ok(Err("NotReady: no CNI"))).await;
         assert_eq!(answer.unwrap_err().to_string(), "node: Ready: not within 0 s; last seen: NotReady: no CNI");
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_ends_when_it_holds_or_at_the_deadline() {
+        let news = Cell::new(0);
+        let answer: Result<u32, WaitError> = wait(10_000)
+            .watch(async || {
+                news.set(news.get() + 1);
+                Ok(if news.get() == 3 { Ok(7) } else { Err("NotReady") })
+            })
+            .await;
+        assert_eq!(answer.unwrap(), 7);
+        let silent: Result<(), WaitError> = wait(60)
+            .watch(async || {
+                news.set(news.get() + 1);
+                if news.get() > 4 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Err("NotReady: no CNI"))
+            })
+            .await;
+        assert_eq!(silent.unwrap_err().to_string(), "node: Ready: not within 0 s; last seen: NotReady: no CNI");
     }
 
     #[tokio::test]

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
+use ansible::Secret;
 use rustix::io::Errno;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use crate::Error;
 
@@ -21,7 +23,8 @@ const TAIL_LINES: usize = 20;
 pub struct Command {
     program: OsString,
     arguments: Vec<OsString>,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(OsString, OsString)>,
+    secrets: Vec<(&'static str, Secret)>,
     deadline: Duration,
 }
 
@@ -39,7 +42,8 @@ impl Command {
         Self {
             program: program.as_ref().to_owned(),
             arguments: Vec::new(),
-            variables: vec![("LC_ALL", "C.UTF-8")],
+            variables: vec![("LC_ALL".into(), "C.UTF-8".into())],
+            secrets: Vec::new(),
             deadline: Duration::from_secs(60),
         }
     }
@@ -60,8 +64,15 @@ impl Command {
 
     /// Sets an environment variable.
     #[must_use]
-    pub fn env(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable that nobody else may see.
+    #[must_use]
+    pub fn secret_env(mut self, name: &'static str, value: &Secret) -> Self {
+        self.secrets.push((name, value.clone()));
         self
     }
 
@@ -74,21 +85,32 @@ impl Command {
 
     /// Runs the process to its end, which must be a good one.
     pub async fn execute(&self) -> Result<Output, Error> {
+        self.execute_telling(|_| {}).await
+    }
+
+    /// Runs the process to its end, and tells each line of its standard error when it is written.
+    pub async fn execute_telling(&self, mut tell: impl FnMut(&str)) -> Result<Output, Error> {
         let path = env::var("PATH").unwrap_or_default();
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.arguments).env("PATH", format!("{path}:{MORE_PATH}").trim_start_matches(':'));
-        command.envs(self.variables.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
-        let output = match tokio::time::timeout(self.deadline, command.output()).await {
-            Ok(output) => output.map_err(|error| self.not_started(error))?,
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.envs(self.secrets.iter().map(|(name, value)| (name, value.expose())));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let run = async {
+            let mut child = command.spawn()?;
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            let (stdout, stderr) = tokio::try_join!(read(stdout, |_| {}), read(stderr, &mut tell))?;
+            Ok((child.wait().await?, stdout, stderr))
+        };
+        let (status, stdout, stderr) = match tokio::time::timeout(self.deadline, run).await {
+            Ok(ended) => ended.map_err(|error| self.not_started(error))?,
             Err(_) => return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline }),
         };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        if output.status.success() {
+        if status.success() {
             return Ok(Output { stdout, stderr });
         }
         let words = if stderr.trim().is_empty() { &stdout } else { &stderr };
-        Err(Error::CommandFailed { command: self.to_string(), status: output.status.to_string(), tail: tail(words) })
+        Err(Error::CommandFailed { command: self.to_string(), status: status.to_string(), tail: tail(words) })
     }
 
     fn not_started(&self, error: io::Error) -> Error {
@@ -107,6 +129,20 @@ impl fmt::Display for Command {
         f.write_str(&self.program.to_string_lossy())?;
         self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.to_string_lossy()))
     }
+}
+
+/// Everything that a process writes to one of its pipes.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, mut tell: impl FnMut(&str)) -> io::Result<String> {
+    let Some(pipe) = pipe else { return Ok(String::new()) };
+    let mut pipe = BufReader::new(pipe);
+    let (mut text, mut line) = (String::new(), Vec::new());
+    while pipe.read_until(b'\n', &mut line).await? > 0 {
+        let words = String::from_utf8_lossy(&line);
+        tell(words.trim_end());
+        text.push_str(&words);
+        line.clear();
+    }
+    Ok(text)
 }
 
 fn tail(words: &str) -> String {
@@ -139,6 +175,22 @@ mod tests {
         assert_eq!(error.to_string(), "`sh -c seq 100 >&2; exit 7` ended with exit status: 7");
         let detail = error.detail().unwrap();
         assert!(detail.starts_with("81\n") && detail.ends_with("\n100"), "{detail}");
+    }
+
+    #[tokio::test]
+    async fn lines_are_told_as_they_come() {
+        let mut told = Vec::new();
+        let command = shell("echo one >&2; echo out; printf 'two\\r\\nthree' >&2");
+        let output = command.execute_telling(|line| told.push(line.to_owned())).await.unwrap();
+        assert_eq!(output, Output { stdout: "out\n".into(), stderr: "one\ntwo\r\nthree".into() });
+        assert_eq!(told, ["one", "two", "three"]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_goes_to_the_process_and_nowhere_else() {
+        let command = shell("test ${#TOKEN} = 7 || echo wrong; exit 7").secret_env("TOKEN", &Secret::from("hunter2".to_owned()));
+        assert!(!format!("{command:?} {command}").contains("hunter2"), "{command:?}");
+        assert_eq!(command.execute().await.unwrap_err().detail(), None, "the process had it");
     }
 
     #[tokio::test]

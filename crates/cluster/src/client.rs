@@ -1,0 +1,121 @@
+use std::{future::Future, time::Duration};
+
+use kube::{
+    Api, Config,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+use crate::{Error, Kubeconfig, Resource};
+
+/// In whose name fields are applied.
+pub const FIELD_MANAGER: &str = "k8slab";
+
+const CONNECTING: Duration = Duration::from_secs(10);
+const ANSWERING: Duration = Duration::from_secs(30);
+
+/// A connection to a cluster's API.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) api: kube::Client,
+    server: String,
+}
+
+impl Client {
+    /// A client of the kubeconfig's cluster. It looks at nothing yet: an address where nobody is comes out at the first request.
+    pub fn connect(kubeconfig: &Kubeconfig) -> Result<Self, Error> {
+        // Fails when there is a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let unusable = |error: kube::config::KubeconfigError| Error::malformed(error.to_string());
+        // The parser's own words may quote a key.
+        let parsed: kube::config::Kubeconfig = serde_json::from_value(kubeconfig.document().clone())
+            .map_err(|_| Error::malformed("a field of it is not of the form it should have".into()))?;
+        if parsed.auth_infos.iter().filter_map(|user| user.auth_info.as_ref()).any(|user| user.exec.is_some()) {
+            return Err(Error::malformed("its user is found out by a program, which is not run".into()));
+        }
+        let mut config = Config::try_from(parsed).map_err(unusable)?;
+        if config.root_cert.is_none() {
+            return Err(Error::malformed("it names no certificate authority".into()));
+        }
+        config.accept_invalid_certs = false;
+        config.proxy_url = None;
+        config.connect_timeout = Some(CONNECTING);
+        // Whoever waits for a cluster has to see that it does not serve.
+        config.default_retry = false;
+        let api = kube::Client::try_from(config).map_err(|error| Error::malformed(error.to_string()))?;
+        Ok(Self { api, server: kubeconfig.server().to_owned() })
+    }
+
+    /// Where the cluster is.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The version of Kubernetes that the cluster runs.
+    pub async fn version(&self) -> Result<String, Error> {
+        Ok(self.answer("its version", self.api.apiserver_version()).await?.git_version)
+    }
+
+    /// An object that may not be there.
+    pub async fn find(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<Option<DynamicObject>, Error> {
+        self.answer(&what(resource.kind, namespace, name), self.objects(resource, namespace).get_opt(name)).await
+    }
+
+    /// The objects of a kind, in one namespace or in all. A kind that the cluster does not know is [`Error::NotFound`].
+    pub async fn list(&self, resource: Resource, namespace: Option<&str>) -> Result<Vec<DynamicObject>, Error> {
+        let objects = self.objects(resource, namespace);
+        Ok(self.answer(&format!("kind {}", resource.kind), objects.list(&ListParams::default())).await?.items)
+    }
+
+    /// Sets the fields that the object has, and drops those that were set this way before and are no more. Fields of another
+    /// manager are not taken over.
+    pub async fn apply(&self, object: &DynamicObject) -> Result<DynamicObject, Error> {
+        let types = object.types.clone().unwrap_or_default();
+        let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::NotFound { what: error.to_string() })?;
+        let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref().unwrap_or_default());
+        let objects = api(&self.api, &ApiResource::from_gvk(&kind), namespace);
+        let (how, patch) = (PatchParams::apply(FIELD_MANAGER), Patch::Apply(object));
+        self.answer(&what(&kind.kind, namespace, name), objects.patch(name, &how, &patch)).await
+    }
+
+    /// Deletes an object; that it is not there is as good.
+    pub async fn delete(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+        let objects = self.objects(resource, namespace);
+        match self.answer(&what(resource.kind, namespace, name), objects.delete(name, &DeleteParams::default())).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn objects(&self, resource: Resource, namespace: Option<&str>) -> Api<DynamicObject> {
+        api(&self.api, &resource.api(), namespace)
+    }
+
+    pub(crate) fn error(&self, error: kube::Error, what: &str) -> Error {
+        Error::of(error, &self.server, what)
+    }
+
+    async fn answer<T>(&self, what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+        let Ok(answer) = tokio::time::timeout(ANSWERING, request).await else {
+            let reason = format!("no answer within {} s", ANSWERING.as_secs());
+            return Err(Error::NotServing { server: self.server.clone(), reason });
+        };
+        answer.map_err(|error| self.error(error, what))
+    }
+}
+
+fn api(client: &kube::Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// An object as a person names it.
+pub(crate) fn what(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}

@@ -1,0 +1,374 @@
+//! Named conditions on live objects, watched until they hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ansible::Wait;
+use futures_util::{StreamExt as _, stream};
+use kube::{
+    core::DynamicObject,
+    runtime::{WatchStreamExt as _, reflector::store::Writer, utils::Backoff, watcher},
+};
+
+use crate::{Client, Error, Resource, client, pods, resource};
+
+/// What a test found in objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// It is as asked for.
+    pub holds: bool,
+    /// What it is like.
+    pub seen: String,
+}
+
+type Judge = dyn Fn(&[&DynamicObject]) -> Look + Send + Sync;
+
+/// A question to objects, with a name: `Available`. Of several objects, one that is as asked for is enough.
+#[derive(Clone)]
+pub struct Test {
+    name: String,
+    judge: Arc<Judge>,
+}
+
+impl Test {
+    /// A question to one object.
+    pub fn new(name: impl Into<String>, judge: impl Fn(&DynamicObject) -> Look + Send + Sync + 'static) -> Self {
+        let judge = move |objects: &[&DynamicObject]| {
+            let looks: Vec<_> = objects.iter().map(|object| judge(object)).collect();
+            let holding = looks.iter().find(|look| look.holds).cloned();
+            holding.unwrap_or_else(|| Look { holds: false, seen: said(looks) })
+        };
+        Self { name: name.into(), judge: Arc::new(judge) }
+    }
+
+    /// Whether `status.conditions` says yes to a type.
+    #[must_use]
+    pub fn status(kind: &'static str) -> Self {
+        Self::new(kind, move |object| {
+            let conditions = object.data["status"]["conditions"].as_array().into_iter().flatten();
+            let Some(condition) = conditions.into_iter().find(|condition| condition["type"] == kind) else {
+                return Look { holds: false, seen: format!("no condition {kind}") };
+            };
+            let word = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+            let why = [word("reason"), word("message")].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(": ");
+            Look { holds: condition["status"] == "True", seen: format!("{kind}={} ({why})", word("status")) }
+        })
+    }
+
+    /// Whether the object's controller has seen its current form.
+    #[must_use]
+    pub fn observed() -> Self {
+        Self::new("observed", |object| {
+            let (live, seen) = (object.metadata.generation, object.data["status"]["observedGeneration"].as_i64());
+            Look { holds: seen >= live, seen: format!("generation {} of {}", seen.unwrap_or(0), live.unwrap_or(0)) }
+        })
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let name = format!("{} and {}", self.name, other.name);
+        let judge = move |objects: &[&DynamicObject]| match (self.judge)(objects) {
+            Look { holds: true, .. } => (other.judge)(objects),
+            unmet => unmet,
+        };
+        Self { name, judge: Arc::new(judge) }
+    }
+
+    /// One of the two.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let name = format!("{} or {}", self.name, other.name);
+        let judge = move |objects: &[&DynamicObject]| {
+            let first = (self.judge)(objects);
+            if first.holds {
+                return first;
+            }
+            let second = (other.judge)(objects);
+            if second.holds { second } else { Look { holds: false, seen: format!("{}, {}", first.seen, second.seen) } }
+        };
+        Self { name, judge: Arc::new(judge) }
+    }
+
+    /// The opposite; it holds where there is no object at all.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        let judge = move |objects: &[&DynamicObject]| {
+            let look = (self.judge)(objects);
+            Look { holds: !look.holds, ..look }
+        };
+        Self { name: format!("not {}", self.name), judge: Arc::new(judge) }
+    }
+}
+
+fn said(looks: Vec<Look>) -> String {
+    if looks.is_empty() { "not there".into() } else { looks.into_iter().map(|look| look.seen).collect::<Vec<_>>().join("; ") }
+}
+
+/// A test of named objects, or of all objects of a kind.
+#[derive(Clone)]
+pub struct Condition {
+    resource: Resource,
+    namespace: Option<String>,
+    name: Option<String>,
+    test: Test,
+}
+
+impl Condition {
+    /// A test of one object.
+    #[must_use]
+    pub fn of(resource: Resource, namespace: Option<&str>, name: &str, test: Test) -> Self {
+        Self { resource, namespace: namespace.map(str::to_owned), name: Some(name.to_owned()), test }
+    }
+
+    /// A test that one object of a kind has to stand, whichever it is.
+    #[must_use]
+    pub fn any(resource: Resource, test: Test) -> Self {
+        Self { resource, namespace: None, name: None, test }
+    }
+
+    /// A Deployment has the replicas it needs, in its current form.
+    #[must_use]
+    pub fn deployment_available(namespace: &str, name: &str) -> Self {
+        Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status("Available")))
+    }
+
+    /// A node takes pods.
+    #[must_use]
+    pub fn node_ready() -> Self {
+        Self::any(resource::NODE, Test::status("Ready"))
+    }
+
+    /// The condition as a person names it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("(any)");
+        format!("{} {}", client::what(self.resource.kind, self.namespace.as_deref(), name), self.test.name)
+    }
+
+    fn concerns(&self, object: &DynamicObject) -> bool {
+        let fits = |wanted: &Option<String>, actual: &Option<String>| wanted.is_none() || wanted == actual;
+        fits(&self.namespace, &object.metadata.namespace) && fits(&self.name, &object.metadata.name)
+    }
+
+    /// What is found among all objects of its kind.
+    fn look(&self, objects: &[Arc<DynamicObject>]) -> Look {
+        let mut concerned: Vec<_> = objects.iter().map(Arc::as_ref).filter(|object| self.concerns(object)).collect();
+        concerned.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        (self.test.judge)(&concerned)
+    }
+}
+
+/// All objects of the kinds that conditions ask for.
+type Live = BTreeMap<Resource, Vec<Arc<DynamicObject>>>;
+
+/// The conditions that do not hold, each with what was seen instead.
+fn unmet<'a>(conditions: &'a [Condition], live: &Live) -> impl Iterator<Item = (&'a Condition, String)> {
+    conditions.iter().filter_map(move |condition| {
+        let look = condition.look(live.get(&condition.resource).map_or(&[], Vec::as_slice));
+        (!look.holds).then_some((condition, look.seen))
+    })
+}
+
+impl Client {
+    /// Watches until all conditions hold. What does not by the deadline is told with what holds its pods up.
+    pub async fn wait_for(&self, what: &str, conditions: &[Condition], deadline: Duration) -> Result<(), Error> {
+        match self.watch(&Wait::for_condition(what, deadline), conditions).await {
+            Err(Error::Wait(source)) => Err(Error::Unmet { source, pods: self.unmet(conditions).await.unwrap_or_default() }),
+            outcome => outcome,
+        }
+    }
+
+    /// Those of the conditions that do not hold now, and what holds their pods up; a line each.
+    pub async fn unmet(&self, conditions: &[Condition]) -> Result<Vec<String>, Error> {
+        let mut live = Live::new();
+        for Condition { resource, .. } in conditions {
+            if !live.contains_key(resource) {
+                live.insert(*resource, self.list(*resource, None).await?.into_iter().map(Arc::new).collect());
+            }
+        }
+        let mut lines: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
+        let namespaces: BTreeSet<_> =
+            unmet(conditions, &live).filter_map(|(condition, _)| condition.namespace.as_deref()).collect();
+        for namespace in namespaces {
+            let pods = self.list(resource::POD, Some(namespace)).await?;
+            lines.extend(pods.iter().flat_map(pods::held_up));
+        }
+        Ok(lines)
+    }
+
+    async fn watch(&self, wait: &Wait, conditions: &[Condition]) -> Result<(), Error> {
+        let mut stores: BTreeMap<Resource, Writer<DynamicObject>> =
+            conditions.iter().map(|condition| (condition.resource, Writer::new(condition.resource.api()))).collect();
+        let watches = stores.keys().copied().map(|resource| {
+            let events = watcher(self.objects(resource, None), watcher::Config::default()).backoff(Pauses::default());
+            events.map(move |event| (resource, event)).boxed()
+        });
+        let mut events = stream::select_all(watches.collect::<Vec<_>>());
+        // A kind is spoken of when it has been listed whole.
+        let mut live = Live::new();
+        wait.watch(async || {
+            // A watch begins anew when it ends.
+            let Some((resource, event)) = events.next().await else { return Ok(Err("no more watches".to_owned())) };
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let error = self.watch_failed(error, resource);
+                    return if error.is_passing() || error.is_not_found() { Ok(Err(error.to_string())) } else { Err(error) };
+                }
+            };
+            if let Some(store) = stores.get_mut(&resource) {
+                store.apply_watcher_event(&event);
+                if matches!(event, watcher::Event::InitDone) || live.contains_key(&resource) {
+                    live.insert(resource, store.as_reader().state());
+                }
+            }
+            if live.len() < stores.len() {
+                return Ok(Err("nothing yet".to_owned()));
+            }
+            let seen: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
+            Ok(if seen.is_empty() { Ok(()) } else { Err(seen.join("; ")) })
+        })
+        .await
+    }
+
+    fn watch_failed(&self, error: watcher::Error, resource: Resource) -> Error {
+        let what = format!("kind {}", resource.kind);
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => self.error(error, &what),
+            // The watch is too far behind, and begins anew.
+            error => Error::NotServing { server: self.server().to_owned(), reason: error.to_string() },
+        }
+    }
+}
+
+/// The pauses between attempts to watch.
+struct Pauses(Duration);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LAST: Duration = Duration::from_secs(2);
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LAST);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = Self::FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(namespace: &str, name: &str, generation: i64, status: &Value) -> Arc<DynamicObject> {
+        let mut object = resource::DEPLOYMENT.object(Some(namespace), name, json!({"status": status}));
+        object.metadata.generation = Some(generation);
+        Arc::new(object)
+    }
+
+    fn available(status: &str) -> Value {
+        json!({"observedGeneration": 2, "conditions": [
+            {"type": "Progressing", "status": "True"},
+            {"type": "Available", "status": status, "reason": "MinimumReplicas", "message": "so it is"},
+        ]})
+    }
+
+    fn judged(condition: &Condition, objects: &[Arc<DynamicObject>]) -> (bool, String) {
+        let Look { holds, seen } = condition.look(objects);
+        (holds, seen)
+    }
+
+    #[test]
+    fn a_deployment_is_available_in_its_current_form() {
+        let condition = Condition::deployment_available("capi-system", "manager");
+        assert_eq!(condition.name(), "Deployment capi-system/manager observed and Available");
+        for (case, live, holds, seen) in [
+            ("not there", vec![], false, "not there"),
+            ("another's", vec![deployment("other", "manager", 2, &available("True"))], false, "not there"),
+            ("fresh", vec![deployment("capi-system", "manager", 1, &json!({}))], false, "generation 0 of 1"),
+            ("of old", vec![deployment("capi-system", "manager", 3, &available("True"))], false, "generation 2 of 3"),
+            (
+                "no condition",
+                vec![deployment("capi-system", "manager", 2, &json!({"observedGeneration": 2}))],
+                false,
+                "no condition Available",
+            ),
+            (
+                "not yet",
+                vec![deployment("capi-system", "manager", 2, &available("False"))],
+                false,
+                "Available=False (MinimumReplicas: so it is)",
+            ),
+            (
+                "available",
+                vec![
+                    deployment("x", "manager", 2, &available("False")),
+                    deployment("capi-system", "manager", 2, &available("True")),
+                ],
+                true,
+                "Available=True (MinimumReplicas: so it is)",
+            ),
+        ] {
+            assert_eq!(judged(&condition, &live), (holds, seen.to_owned()), "{case}");
+        }
+    }
+
+    #[test]
+    fn one_of_many_is_enough() {
+        let node = |name: &str, ready: &str| {
+            let status = json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
+            Arc::new(resource::NODE.object(None, name, status))
+        };
+        let condition = Condition::node_ready();
+        assert_eq!(judged(&condition, &[]), (false, "not there".into()));
+        assert_eq!(
+            judged(&condition, &[node("a", "False"), node("b", "Unknown")]),
+            (false, "Ready=False (); Ready=Unknown ()".into())
+        );
+        assert!(judged(&condition, &[node("a", "False"), node("b", "True")]).0);
+    }
+
+    #[test]
+    fn tests_are_joined() {
+        let is = |name: &'static str, holds: bool| Test::new(name, move |_| Look { holds, seen: name.into() });
+        let object = [deployment("x", "y", 1, &json!({}))];
+        for (test, name, holds, seen) in [
+            (is("a", true).and(is("b", true)), "a and b", true, "b"),
+            (is("a", false).and(is("b", true)), "a and b", false, "a"),
+            (is("a", true).and(is("b", false)), "a and b", false, "b"),
+            (is("a", false).or(is("b", true)), "a or b", true, "b"),
+            (is("a", false).or(is("b", false)), "a or b", false, "a, b"),
+            (is("a", false).negated(), "not a", true, "a"),
+            (is("a", true).negated().or(is("b", true)), "not a or b", true, "b"),
+        ] {
+            let condition = Condition::of(resource::DEPLOYMENT, Some("x"), "y", test);
+            assert_eq!(condition.name(), format!("Deployment x/y {name}"));
+            assert_eq!(judged(&condition, &object), (holds, seen.to_owned()), "{name}");
+        }
+        let gone = Condition::of(resource::DEPLOYMENT, Some("x"), "z", is("a", true).negated());
+        assert!(judged(&gone, &object).0, "what is not there is not so");
+    }
+}

@@ -1,0 +1,50 @@
+//! The kinds of objects that the lab deals with.
+
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::Value;
+
+/// A kind of objects: what is read, listed and watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Resource {
+    /// Its group; empty for the core's.
+    pub group: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Its kind.
+    pub kind: &'static str,
+}
+
+const fn resource(group: &'static str, version: &'static str, kind: &'static str) -> Resource {
+    Resource { group, version, kind }
+}
+
+/// Namespaces.
+pub const NAMESPACE: Resource = resource("", "v1", "Namespace");
+/// Nodes.
+pub const NODE: Resource = resource("", "v1", "Node");
+/// Pods.
+pub const POD: Resource = resource("", "v1", "Pod");
+/// Secrets.
+pub const SECRET: Resource = resource("", "v1", "Secret");
+/// Deployments.
+pub const DEPLOYMENT: Resource = resource("apps", "v1", "Deployment");
+/// Entries of clusterctl's inventory.
+pub const PROVIDER: Resource = resource("clusterctl.cluster.x-k8s.io", "v1alpha3", "Provider");
+/// Clusters of Cluster API.
+pub const CLUSTER: Resource = resource("cluster.x-k8s.io", "v1beta2", "Cluster");
+
+impl Resource {
+    /// An object of this kind. `data` is everything beside its name.
+    #[must_use]
+    pub fn object(&self, namespace: Option<&str>, name: &str, data: Value) -> DynamicObject {
+        let object = DynamicObject::new(name, &self.api()).data(data);
+        match namespace {
+            Some(namespace) => object.within(namespace),
+            None => object,
+        }
+    }
+
+    pub(crate) fn api(&self) -> ApiResource {
+        ApiResource::from_gvk(&GroupVersionKind::gvk(self.group, self.version, self.kind))
+    }
+}
