@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: k8slab.capi contributors (@k8slab)
 description:
   - After the play recap, lists every play that ran steps of this collection with its seconds, and below it the steps with theirs,
-    whether they changed anything, and their stages that took a second or longer.
+    whether they changed anything, and their stages that took a second or longer. Last come the parts of the lab that are stand-ins.
   - A play is a phase of the lab in the playbooks of this collection; in a playbook of one's own it is what its author makes of it.
 requirements:
   - Has to be enabled, with C(callbacks_enabled=k8slab.capi.summary) in C(ansible.cfg) or C(ANSIBLE_CALLBACKS_ENABLED=k8slab.capi.summary) in
@@ -36,6 +36,7 @@ class Step:
     seconds: float
     outcome: str
     stages: list
+    standins: dict
 
 
 @dataclasses.dataclass
@@ -89,6 +90,9 @@ class CallbackModule(CallbackBase):
                     if stage["seconds"] >= NOTEWORTHY_SECONDS:
                         self._line(f"    {stage['name']}", stage["seconds"])
         self._line("whole run", self._phases[-1].ended - self._phases[0].started)
+        standins = {name: instead for phase in phases for step in phase.steps for name, instead in step.standins.items()}
+        for name, instead in sorted(standins.items()):
+            self._display.display(f"stand-in for {name}: {instead}")
 
     def _record(self, result, outcome):
         # The module's full name, or before ansible-core 2.19 that of its action plugin.
@@ -98,8 +102,8 @@ class CallbackModule(CallbackBase):
         host = result._host.get_name()
         started = self._task_starts.pop((host, result._task._uuid))
         seconds = time.monotonic() - started
-        stages = result._result.get("stages", [])
-        self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages))
+        stages, standins = result._result.get("stages", []), result._result.get("standins", {})
+        self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins))
 
     def _end_phase(self):
         if self._phases:

@@ -101,9 +101,11 @@ impl Explain for Error {
             Self::Missing { .. } => "build it with `cargo xtask bundle build`, or name the folder that it is in",
             Self::Unreadable { .. } => "look at the owner and mode of the folder and of its files",
             Self::SchemaNewer { .. } => "take the version of the collection that built the bundle, or build it anew with this one",
-            Self::Malformed { .. } | Self::Outside { .. } | Self::NoFingerprint { .. } | Self::FileMissing { .. } | Self::Digest { .. } => {
-                "build it anew with `cargo xtask bundle build`; what is whole is kept"
-            }
+            Self::Malformed { .. }
+            | Self::Outside { .. }
+            | Self::NoFingerprint { .. }
+            | Self::FileMissing { .. }
+            | Self::Digest { .. } => "build it anew with `cargo xtask bundle build`; what is whole is kept",
             Self::NotListed { .. } => "build it anew with `cargo xtask bundle build` on a machine of that architecture",
         };
         vec![hint.into()]

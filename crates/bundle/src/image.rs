@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use lab::names;
+
 use crate::{Bundle, Error, Role};
 
 /// An LXD image of a bundle.
@@ -21,6 +23,12 @@ impl Bundle {
     /// The aliases of the images that run on this machine.
     pub fn instance_aliases(&self) -> impl Iterator<Item = &str> {
         self.files(Role::InstanceImage, architecture()).map(|entry| entry.name.as_str())
+    }
+
+    /// The image of the bootstrap instance.
+    pub fn bootstrap_image(&self) -> Result<InstanceImage, Error> {
+        let alias = self.instance_aliases().find(|alias| alias.starts_with(names::BOOTSTRAP_IMAGES));
+        self.instance_image(alias.unwrap_or(names::BOOTSTRAP_IMAGES))
     }
 
     /// The image of an alias that runs on this machine.

@@ -17,6 +17,8 @@ pub const INTERNAL_NETWORK: &str = "capi-int";
 pub const EXTERNAL_BRIDGE: &str = "br-ext6";
 /// The instance that carries the bootstrap cluster.
 pub const BOOTSTRAP_INSTANCE: &str = "capi-bootstrap-0";
+/// What the aliases of images for the bootstrap instance begin with.
+pub const BOOTSTRAP_IMAGES: &str = "k8slab/bootstrap/";
 /// The interface on the internal network, inside instances.
 pub const INTERNAL_INTERFACE: &str = "eth0";
 /// The interface on the external bridge, inside instances.

@@ -85,6 +85,16 @@ pub enum Error {
         /// The system's words.
         source: io::Error,
     },
+    /// An image's files are not those that were listed.
+    #[error("the files of image {alias} have the fingerprint {actual}, and {listed} is listed")]
+    ImageDiffers {
+        /// The alias that it was meant for.
+        alias: String,
+        /// The fingerprint that it should have.
+        listed: String,
+        /// The one that it has.
+        actual: String,
+    },
     /// A named condition did not come to hold.
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -190,6 +200,7 @@ impl Explain for Error {
             Self::Slow { .. } => "LXD_OPERATION_TIMEOUT",
             Self::Wait(error) => error.code(),
             Self::Unreadable { .. } => "FILE_UNREADABLE",
+            Self::ImageDiffers { .. } => "BUNDLE_DIGEST",
             Self::Setup { .. } => "LXD_CLIENT",
         }
     }
@@ -211,6 +222,7 @@ impl Explain for Error {
             Self::Refused { .. } | Self::Failed { .. } => {
                 "LXD's log has more: `lxc monitor --type=logging`, or its service's journal"
             }
+            Self::ImageDiffers { .. } => "build the bundle anew with `cargo xtask bundle build`; what is whole is kept",
             Self::Unreadable { .. } => "look whether the file is there, and at its owner and mode",
             Self::Setup { .. } => return Vec::new(),
         };
@@ -226,7 +238,9 @@ impl Explain for Error {
             Self::Conflict { .. } => true,
             // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
             Self::Refused { message, .. } | Self::Failed { message, .. } => {
-                message.contains("already exists") || message.contains("already in trust store") || message.contains("is busy running")
+                message.contains("already exists")
+                    || message.contains("already in trust store")
+                    || message.contains("is busy running")
             }
             _ => false,
         }

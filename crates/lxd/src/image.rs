@@ -31,12 +31,19 @@ pub struct ImageAlias {
 /// An image in two files, as LXD exports containers.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageFiles<'a> {
+    /// The fingerprint that it must turn out to have.
+    pub fingerprint: &'a str,
     /// What LXD has to know of it, packed.
     pub metadata: &'a Path,
     /// Its root filesystem.
     pub rootfs: &'a Path,
-    /// Properties to give it, beside those of its metadata.
-    pub properties: &'a [(&'a str, &'a str)],
+    /// The alias that it is meant for, kept on it as [`Image::MEANT_FOR`].
+    pub alias: &'a str,
+}
+
+impl Image {
+    /// On an image that a step imported: the alias that it is meant for.
+    pub const MEANT_FOR: &'static str = "k8slab.alias";
 }
 
 #[derive(Deserialize)]
@@ -68,20 +75,25 @@ impl Client {
         }
     }
 
-    /// Imports an image and tells its fingerprint.
-    pub async fn import_image(&self, files: &ImageFiles<'_>) -> Result<String, Error> {
+    /// Imports an image.
+    pub async fn import_image(&self, files: &ImageFiles<'_>) -> Result<(), Error> {
         // LXD wants them in this order.
         let form = Form::new().part("metadata", part(files.metadata).await?).part("rootfs", part(files.rootfs).await?);
         let request = format!("POST /1.0/images of {}", files.rootfs.display());
         let url = self.url("images")?;
         // LXD reads them in the form of a query.
         let mut properties = url.clone();
-        properties.query_pairs_mut().clear().extend_pairs(files.properties);
+        properties.query_pairs_mut().clear().append_pair(Image::MEANT_FOR, files.alias);
         let import = self.http().request(Method::POST, url).header("X-LXD-properties", properties.query().unwrap_or_default());
         let response = import.multipart(form).send().await.map_err(|error| self.broken(&request, &error))?;
         let made = self.outcome(&request, response).await?;
-        let fingerprint = made["fingerprint"].as_str().map(str::to_owned);
-        fingerprint.ok_or_else(|| self.odd(format!("{request} was answered without a fingerprint")))
+        let fingerprint = made["fingerprint"].as_str().unwrap_or_default();
+        if fingerprint == files.fingerprint {
+            return Ok(());
+        }
+        self.delete(&format!("images/{fingerprint}")).await?;
+        let (listed, actual) = (files.fingerprint.to_owned(), fingerprint.to_owned());
+        Err(Error::ImageDiffers { alias: files.alias.to_owned(), listed, actual })
     }
 
     /// Copies an image from another project of the same server. Not every server copies between projects by itself, so what one

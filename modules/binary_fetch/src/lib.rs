@@ -9,6 +9,7 @@ mod tool;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use ::bundle::{Bundle, Location};
 use ansible::{AbsolutePath, Failure, Run, Step};
 use host::file;
 use lab::{machine, versions};
@@ -54,6 +55,9 @@ pub struct BinaryFetch {
     pub arch: Arch,
     /// Folder that holds the tools and their checksums, under the last parts of their URLs; taken instead of all URLs.
     pub source_dir: Option<AbsolutePath>,
+    /// A bundle is taken instead of the folder and of all URLs, and decides on the versions.
+    #[serde(flatten)]
+    pub bundle: Location,
     /// Whether kubectl is placed.
     #[default(true)]
     pub kubectl_enabled: bool,
@@ -169,10 +173,12 @@ pub enum ChecksumStyle {
 }
 
 /// What the step returns.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Facts {
     /// The tools by name.
     pub tools: BTreeMap<String, ToolFacts>,
+    /// Those that are not what their names say, and what they are instead.
+    pub standins: BTreeMap<String, String>,
 }
 
 /// A tool as it is now.
@@ -205,30 +211,39 @@ impl Step for BinaryFetch {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
+        if self.bundle.bundle.is_some() {
+            return Ok(());
+        }
         let tools = [Kubectl::declare(self), Clusterctl::declare(self), K3s::declare(self)];
         tools.iter().flatten().try_for_each(Declared::check).map_err(Into::into)
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
+        let bundle = self.bundle.open()?;
+        let mut facts = Facts::default();
         run.section(&Folder(self)).await?;
-        let kubectl = self.place::<Kubectl>(run).await?;
-        let clusterctl = self.place::<Clusterctl>(run).await?;
-        let k3s = self.place::<K3s>(run).await?;
-        let tools = [kubectl, clusterctl, k3s].into_iter().flatten();
-        run.verify(async { Ok(Facts { tools: tools.collect() }) }).await
+        self.place::<Kubectl>(run, bundle.as_ref(), &mut facts).await?;
+        self.place::<Clusterctl>(run, bundle.as_ref(), &mut facts).await?;
+        self.place::<K3s>(run, bundle.as_ref(), &mut facts).await?;
+        run.verify(async { Ok(facts) }).await
     }
 }
 
 impl BinaryFetch {
     /// Places a tool unless it is switched off.
-    async fn place<T: Tool>(&self, run: &mut Run) -> Result<Option<(String, ToolFacts)>, Failure> {
-        let Some(tool) = T::declare(self) else { return Ok(None) };
+    async fn place<T: Tool>(&self, run: &mut Run, bundle: Option<&Bundle>, facts: &mut Facts) -> Result<(), Failure> {
+        let Some(mut tool) = T::declare(self) else { return Ok(()) };
+        if let Some(bundle) = bundle {
+            tool = tool.of_bundle(bundle)?;
+        }
+        facts.standins.extend(tool.standin.clone().map(|instead| (T::NAME.to_owned(), instead)));
         let path = self.bin_dir().join(&tool.file_name);
         let section = Fetch::<T>::new(self, tool, path.clone());
         let changed = !run.section(&section).await?.is_empty();
-        let facts =
+        let tool =
             ToolFacts { path: path.display().to_string(), sha256: section.verified()?, version: section.tool.version, changed };
-        Ok(Some((T::NAME.to_owned(), facts)))
+        facts.tools.insert(T::NAME.to_owned(), tool);
+        Ok(())
     }
 
     fn bin_dir(&self) -> PathBuf {

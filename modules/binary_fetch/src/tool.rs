@@ -1,4 +1,5 @@
 use ansible::OptionError;
+use bundle::{Bundle, Role};
 use lab::versions;
 
 use crate::{Arch, BinaryFetch, ChecksumStyle, checksum::Checksum, source::Source};
@@ -28,9 +29,19 @@ pub(crate) struct Declared {
     /// Its name in a folder.
     pub asset: String,
     pub checksum: Checksum,
+    /// What it is instead, if it is not what its name says.
+    pub standin: Option<String>,
 }
 
 impl Declared {
+    /// The same tool as a bundle has it, which decides on the version.
+    pub(crate) fn of_bundle(self, bundle: &Bundle) -> Result<Self, bundle::Error> {
+        let entry = bundle.file(Role::Executable, self.name, self.arch.name())?;
+        let checksum = Checksum::pinned(&entry.sha256);
+        let standin = entry.standin.then(|| entry.differs.clone().unwrap_or_default());
+        Ok(Self { version: entry.version.clone(), source: Source::File(bundle.path(entry)), checksum, standin, ..self })
+    }
+
     /// Whether there is a checksum to be had at all.
     pub(crate) fn check(&self) -> Result<(), OptionError> {
         let option = |what: &str| Err(OptionError::Missing { option: format!("{}_checksum_{what}", self.name) });
@@ -65,6 +76,7 @@ impl Tool for Kubectl {
                 pinned: lower(step.kubectl_checksum_sha256.as_ref()),
                 entry: step.kubectl_checksum_entry.clone(),
             },
+            standin: None,
         })
     }
 }
@@ -96,6 +108,7 @@ impl Tool for Clusterctl {
                 pinned: lower(step.clusterctl_checksum_sha256.as_ref()).or(built_in.filter(|_| style == ChecksumStyle::Pinned)),
                 entry: step.clusterctl_checksum_entry.clone(),
             },
+            standin: None,
         })
     }
 }
@@ -123,6 +136,7 @@ impl Tool for K3s {
                 entry: step.k3s_checksum_entry.clone().unwrap_or_else(|| asset.clone()),
             },
             asset,
+            standin: None,
         })
     }
 }

@@ -1,7 +1,8 @@
 use std::fmt;
 
 use ansible::Failure;
-use lxd::{Client, ObjectChange, State};
+use bundle::InstanceImage;
+use lxd::{Client, ImageFiles, ObjectChange, State};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -13,6 +14,8 @@ pub(crate) enum Change {
         alias: String,
         fingerprint: String,
     },
+    /// The image comes out of the bundle.
+    ImportImage(InstanceImage),
     /// The instance is made or updated.
     Converge(Box<ObjectChange>),
     Start(String),
@@ -24,6 +27,9 @@ impl Change {
     pub(crate) async fn apply(&self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::CopyImage { fingerprint, .. } => client.copy_image(fingerprint, "default").await?,
+            Self::ImportImage(InstanceImage { alias, fingerprint, metadata, rootfs, .. }) => {
+                client.import_image(&ImageFiles { alias, fingerprint, metadata, rootfs }).await?;
+            }
             Self::Converge(change) => change.apply(client).await?,
             Self::Start(name) => return start(client, name).await,
             Self::Stop(name) => client.set_instance_state(name, State::Stop).await?,
@@ -35,6 +41,7 @@ impl Change {
     fn name(&self) -> &str {
         match self {
             Self::Converge(change) => &change.name,
+            Self::ImportImage(image) => &image.alias,
             Self::CopyImage { alias: name, .. } | Self::Start(name) | Self::Stop(name) | Self::Delete(name) => name,
         }
     }
@@ -66,6 +73,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CopyImage { alias, .. } => write!(f, "copy image {alias} from project default"),
+            Self::ImportImage(image) => write!(f, "import image {}", image.alias),
             Self::Converge(change) => change.fmt(f),
             Self::Start(name) => write!(f, "start instance {name}"),
             Self::Stop(name) => write!(f, "stop instance {name}"),
@@ -77,7 +85,7 @@ impl fmt::Display for Change {
 impl ansible::Change for Change {
     fn object(&self) -> String {
         match self {
-            Self::CopyImage { alias, .. } => format!("image {alias}"),
+            Self::CopyImage { alias, .. } | Self::ImportImage(InstanceImage { alias, .. }) => format!("image {alias}"),
             Self::Converge(change) => change.object(),
             _ => format!("instance {}", self.name()),
         }
@@ -94,7 +102,9 @@ impl ansible::Change for Change {
     fn after(&self) -> Value {
         match self {
             Self::Converge(change) => change.after(),
-            Self::CopyImage { fingerprint, .. } => json!({"fingerprint": fingerprint}),
+            Self::CopyImage { fingerprint, .. } | Self::ImportImage(InstanceImage { fingerprint, .. }) => {
+                json!({"fingerprint": fingerprint})
+            }
             _ => self.status().map_or(Value::Null, |(_, after)| json!({"status": after})),
         }
     }

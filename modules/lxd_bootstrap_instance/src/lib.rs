@@ -6,6 +6,7 @@ mod readiness;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ::bundle::{InstanceImage, Location};
 use ansible::{Failure, OptionError, Run, Section, Step, Wait};
 use lab::{
     keys,
@@ -54,6 +55,9 @@ pub struct LxdBootstrapInstance {
     #[default("debian/13/cloud")]
     #[schemars(length(min = 1), extend("global" = "bootstrap_image_alias"))]
     pub image_alias: String,
+    /// A bundle's image is taken instead of any other.
+    #[serde(flatten)]
+    pub bundle: Location,
     /// Configuration keys of the instance.
     pub config: BTreeMap<String, String>,
     /// Devices of the instance.
@@ -227,29 +231,43 @@ impl LxdBootstrapInstance {
     }
 
     fn source(&self, live: &Live) -> Value {
-        match (self.image_source, &live.image) {
-            (ImageSource::Server, _) => json!({
+        match (&live.image, self.image_source) {
+            (Some(image), _) => json!({"type": "image", "fingerprint": image.fingerprint}),
+            (None, ImageSource::Server) => json!({
                 "type": "image",
                 "mode": "pull",
                 "server": self.image_server,
                 "protocol": self.image_protocol,
                 "alias": self.image_alias,
             }),
-            (ImageSource::Alias, Some(image)) => json!({"type": "image", "fingerprint": image.fingerprint}),
-            (ImageSource::Alias, None) => json!({"type": "image", "alias": self.image_alias}),
+            (None, ImageSource::Alias) => json!({"type": "image", "alias": self.image_alias}),
+        }
+    }
+
+    /// The image that is not fetched from a server: the bundle's, else the one behind the alias.
+    async fn find_image(&self, client: &Client) -> Result<Option<LocalImage>, Failure> {
+        if let Some(bundle) = self.bundle.open()? {
+            let image = bundle.bootstrap_image()?;
+            let fingerprint = image.fingerprint.clone();
+            let place = if client.has_image(&fingerprint).await? { Place::Project } else { Place::Bundle(image) };
+            return Ok(Some(LocalImage { fingerprint, place }));
+        }
+        match self.image_source {
+            ImageSource::Server => Ok(None),
+            ImageSource::Alias => self.find_aliased(client).await.map(Some),
         }
     }
 
     /// The image behind the alias: the project's own, else that of the default project.
-    async fn find_image(&self, client: &Client) -> Result<LocalImage, Failure> {
+    async fn find_aliased(&self, client: &Client) -> Result<LocalImage, Failure> {
         if let Some(fingerprint) = client.find_alias(&self.image_alias).await? {
-            return Ok(LocalImage { fingerprint, in_project: true });
+            return Ok(LocalImage { fingerprint, place: Place::Project });
         }
         let Some(fingerprint) = self.lxd.client().await?.in_project("default").find_alias(&self.image_alias).await? else {
             return Err(Error::NoImage { alias: self.image_alias.clone(), project: self.project.clone() }.into());
         };
-        let in_project = client.has_image(&fingerprint).await?;
-        Ok(LocalImage { fingerprint, in_project })
+        let place = if client.has_image(&fingerprint).await? { Place::Project } else { Place::DefaultProject };
+        Ok(LocalImage { fingerprint, place })
     }
 
     async fn facts(&self, created: bool) -> Result<Facts, Failure> {
@@ -308,7 +326,15 @@ struct Live {
 #[derive(Clone, Debug)]
 struct LocalImage {
     fingerprint: String,
-    in_project: bool,
+    place: Place,
+}
+
+/// Where an image is found.
+#[derive(Clone, Debug)]
+enum Place {
+    Project,
+    DefaultProject,
+    Bundle(InstanceImage),
 }
 
 struct BootstrapInstance<'a>(&'a LxdBootstrapInstance);
@@ -325,9 +351,7 @@ impl Section for BootstrapInstance<'_> {
             let project =
                 client.find::<lxd::Project>(&self.0.project).await?.ok_or_else(|| Error::NoProject(self.0.project.clone()))?;
             live.phase = project.object.config.get(PHASE_KEY).cloned();
-            if self.0.image_source == ImageSource::Alias {
-                live.image = Some(self.0.find_image(&client).await?);
-            }
+            live.image = self.0.find_image(&client).await?;
         }
         Ok(live)
     }
@@ -347,8 +371,13 @@ impl Section for BootstrapInstance<'_> {
             return Err(Error::Pivoted { project: step.project.clone(), phase: phase.clone() }.into());
         }
         let mut changes = Vec::new();
-        if let Some(image) = live.image.as_ref().filter(|image| !image.in_project) {
-            changes.push(Change::CopyImage { alias: step.image_alias.clone(), fingerprint: image.fingerprint.clone() });
+        match live.image.as_ref().map(|image| &image.place) {
+            Some(Place::DefaultProject) => {
+                let fingerprint = live.image.iter().map(|image| image.fingerprint.clone()).collect();
+                changes.push(Change::CopyImage { alias: step.image_alias.clone(), fingerprint });
+            }
+            Some(Place::Bundle(image)) => changes.push(Change::ImportImage(image.clone())),
+            Some(Place::Project) | None => {}
         }
         changes.extend(step.declare(live).compare(live.instance.as_ref()).map(|change| Change::Converge(Box::new(change))));
         match step.state {

@@ -4,8 +4,18 @@ fn step() -> LxdBootstrapInstance {
     LxdBootstrapInstance { image_source: ImageSource::Alias, ..LxdBootstrapInstance::default() }
 }
 
-fn image(in_project: bool) -> Live {
-    Live { image: Some(LocalImage { fingerprint: "c0ffee".into(), in_project }), ..Live::default() }
+fn image(place: Place) -> Live {
+    Live { image: Some(LocalImage { fingerprint: "c0ffee".into(), place }), ..Live::default() }
+}
+
+fn bundled() -> Place {
+    Place::Bundle(InstanceImage {
+        alias: "k8slab/bootstrap/debian-12".into(),
+        version: "12".into(),
+        fingerprint: "c0ffee".into(),
+        metadata: "/bundle/metadata.tar.gz".into(),
+        rootfs: "/bundle/rootfs.squashfs".into(),
+    })
 }
 
 /// The instance as it should be and running, bent.
@@ -36,14 +46,25 @@ fn device(kind: &str) -> BTreeMap<String, String> {
 #[test]
 fn plans() {
     for (case, state, live, expected) in [
-        ("nothing there", State::Started, image(true), "create instance capi-bootstrap-0; start instance capi-bootstrap-0"),
+        (
+            "nothing there",
+            State::Started,
+            image(Place::Project),
+            "create instance capi-bootstrap-0; start instance capi-bootstrap-0",
+        ),
+        (
+            "the image is in the bundle",
+            State::Started,
+            image(bundled()),
+            "import image k8slab/bootstrap/debian-12; create instance capi-bootstrap-0; start instance capi-bootstrap-0",
+        ),
         (
             "the image is in the default project",
             State::Started,
-            image(false),
+            image(Place::DefaultProject),
             "copy image debian/13/cloud from project default; create instance capi-bootstrap-0; start instance capi-bootstrap-0",
         ),
-        ("to be there but not to run", State::Stopped, image(true), "create instance capi-bootstrap-0"),
+        ("to be there but not to run", State::Stopped, image(Place::Project), "create instance capi-bootstrap-0"),
         ("as desired", State::Started, live(|_| ()), ""),
         ("stopped", State::Started, live(|live| live.status = "Stopped".into()), "start instance capi-bootstrap-0"),
         ("to be stopped", State::Stopped, live(|_| ()), "stop instance capi-bootstrap-0"),
@@ -81,7 +102,7 @@ fn a_declared_device_is_recorded() {
 
 #[test]
 fn a_lab_that_stands_on_its_own_is_not_bootstrapped_again() {
-    let mut pivoted = image(true);
+    let mut pivoted = image(Place::Project);
     for (phase, refused) in [("substrate", false), ("exported", false), ("pivoted", true), ("cleaned", true)] {
         pivoted.phase = Some(phase.into());
         assert_eq!(plan(&step(), &pivoted).starts_with("LIFECYCLE_PIVOTED"), refused, "{phase}");
@@ -94,6 +115,6 @@ fn a_lab_that_stands_on_its_own_is_not_bootstrapped_again() {
 fn the_source_says_where_the_image_is() {
     let server = LxdBootstrapInstance::default();
     assert_eq!(server.source(&Live::default())["server"], "https://images.lxd.canonical.com");
-    assert_eq!(step().source(&image(true)), json!({"type": "image", "fingerprint": "c0ffee"}));
+    assert_eq!(step().source(&image(Place::Project)), json!({"type": "image", "fingerprint": "c0ffee"}));
     assert_eq!(step().source(&Live::default()), json!({"type": "image", "alias": "debian/13/cloud"}));
 }

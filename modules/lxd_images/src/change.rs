@@ -5,11 +5,6 @@ use bundle::InstanceImage;
 use lxd::{Client, ImageFiles};
 use serde_json::{Value, json};
 
-use crate::error::Error;
-
-/// On an image that this step brought: the alias that it was brought for.
-pub(crate) const PROPERTY: &str = "k8slab.bundle";
-
 /// One thing that this step does.
 pub(crate) enum Change {
     Import(InstanceImage),
@@ -25,7 +20,9 @@ impl Change {
 
     pub(crate) async fn apply(&self, client: &Client) -> Result<(), Failure> {
         match self {
-            Self::Import(image) => import(client, image).await?,
+            Self::Import(InstanceImage { alias, fingerprint, metadata, rootfs, .. }) => {
+                client.import_image(&ImageFiles { alias, fingerprint, metadata, rootfs }).await?;
+            }
             Self::Point { alias, before: None, fingerprint } => {
                 client.post("images/aliases", &json!({"name": alias, "target": fingerprint})).await?;
             }
@@ -36,17 +33,6 @@ impl Change {
         }
         Ok(())
     }
-}
-
-async fn import(client: &Client, image: &InstanceImage) -> Result<(), Failure> {
-    let files = ImageFiles { metadata: &image.metadata, rootfs: &image.rootfs, properties: &[(PROPERTY, &image.alias)] };
-    let fingerprint = client.import_image(&files).await?;
-    if fingerprint == image.fingerprint {
-        return Ok(());
-    }
-    // What is there now is not what the bundle lists.
-    client.delete(&format!("images/{fingerprint}")).await?;
-    Err(Error::Fingerprint { alias: image.alias.clone(), listed: image.fingerprint.clone(), actual: fingerprint }.into())
 }
 
 impl fmt::Display for Change {

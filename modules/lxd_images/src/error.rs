@@ -5,27 +5,18 @@ use ansible::Explain;
 pub(crate) enum Error {
     #[error("there is no project {0}")]
     NoProject(String),
-    #[error("LXD calls the bundle's image {alias} {actual}, and the manifest says {listed}")]
-    Fingerprint { alias: String, listed: String, actual: String },
 }
 
 impl Explain for Error {
     fn code(&self) -> &'static str {
-        match self {
-            Self::NoProject(_) => "PROJECT_NOT_FOUND",
-            Self::Fingerprint { .. } => "BUNDLE_DIGEST",
-        }
+        "PROJECT_NOT_FOUND"
     }
 
     fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoProject(_) => "run the role lxd_project first",
-            Self::Fingerprint { .. } => "build the bundle anew with `cargo xtask bundle build`; what is whole is kept",
-        };
-        vec![hint.into()]
+        vec!["run the role lxd_project first".into()]
     }
 
     fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoProject(_))
+        true
     }
 }

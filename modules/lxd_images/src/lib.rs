@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ansible::{Failure, Run, Section, Step};
 use bundle::InstanceImage;
 use lab::names;
-use lxd::{Client, Connection};
+use lxd::{Client, Connection, Image};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
@@ -122,7 +122,7 @@ impl Section for Images<'_> {
             return Err(Error::NoProject(self.step.project.clone()).into());
         }
         for image in client.images().await? {
-            let ours = image.properties.contains_key(change::PROPERTY);
+            let ours = image.properties.contains_key(Image::MEANT_FOR);
             live.aliases.extend(image.aliases.into_iter().map(|alias| (alias.name, image.fingerprint.clone())));
             live.images.insert(image.fingerprint, ours);
         }
@@ -180,12 +180,7 @@ mod tests {
                 &[("bb", true)],
                 "import image haproxy; point alias haproxy to aa; delete image bb, which haproxy was",
             ),
-            (
-                "somebody's own",
-                &[("haproxy", "bb")],
-                &[("bb", false)],
-                "import image haproxy; point alias haproxy to aa",
-            ),
+            ("somebody's own", &[("haproxy", "bb")], &[("bb", false)], "import image haproxy; point alias haproxy to aa"),
             ("something else", &[("debian", "bb")], &[("aa", false), ("bb", true)], "point alias haproxy to aa"),
         ] {
             let live = Live {
