@@ -26,14 +26,17 @@ pub const ARCHITECTURES: [Architecture; 2] = [
 
 /// The CPU of the machine that builds.
 #[must_use]
-pub fn native() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+pub fn native() -> &'static Architecture {
+    if cfg!(target_arch = "aarch64") { &ARCHITECTURES[1] } else { &ARCHITECTURES[0] }
 }
 
 /// Builds `dist/k8slab-capi-VERSION.tar.gz` with executables for these CPUs, unless what is there holds the same.
 pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> {
     let stage = root.join("target/collection/ansible_collections/k8slab/capi");
-    let executables = architectures.iter().map(|arch| Ok((arch.name, compile(root, arch)?))).collect::<Result<Vec<_>, Error>>()?;
+    let executables = architectures
+        .iter()
+        .map(|arch| Ok((arch.name, executable(root, arch, "dispatch", "k8slab-steps")?)))
+        .collect::<Result<Vec<_>, Error>>()?;
     assemble(root, &stage, &executables)?;
 
     let dist = root.join("dist");
@@ -50,8 +53,8 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
     fs::write(&packed, digest).map_err(Error::at(&packed))
 }
 
-/// The path of the executable of all steps.
-fn compile(root: &Path, architecture: &Architecture) -> Result<PathBuf, Error> {
+/// Compiles a package of the workspace for a CPU. Returns where its executable of this name is.
+pub fn executable(root: &Path, architecture: &Architecture, package: &str, name: &str) -> Result<PathBuf, Error> {
     let rust_flags = format!("CARGO_TARGET_{}_RUSTFLAGS", architecture.target.to_uppercase().replace('-', "_"));
     let target = root.join("target");
     let mut cargo = Command::new(env!("CARGO"));
@@ -59,10 +62,10 @@ fn compile(root: &Path, architecture: &Architecture) -> Result<PathBuf, Error> {
         .current_dir(root)
         // Static, so that it runs whatever C library the host has.
         .env(rust_flags, "-C target-feature=+crt-static")
-        .args(["build", "--release", "--package", "dispatch", "--target", architecture.target, "--target-dir"])
+        .args(["build", "--release", "--package", package, "--target", architecture.target, "--target-dir"])
         .arg(&target);
     run(cargo)?;
-    Ok(target.join(architecture.target).join("release/k8slab-steps"))
+    Ok(target.join(architecture.target).join("release").join(name))
 }
 
 fn assemble(root: &Path, stage: &Path, executables: &[(&str, PathBuf)]) -> Result<(), Error> {

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
                     .long("arch")
                     .action(ArgAction::Append)
                     .value_parser(collection::ARCHITECTURES.map(|arch| arch.name))
-                    .default_value(collection::native())
+                    .default_value(collection::native().name)
                     .help("CPU to carry executables for; may be repeated"),
             ),
         )

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"k8slab.capi/bundle/k3s/podnet"
 )
 
 // Where k3s keeps what others read.
@@ -378,7 +380,7 @@ func (s *server) startNetwork(ctx context.Context) error {
 		return err
 	}
 	// What an earlier start left may be of another network.
-	if err := os.Remove(flannelSubnets); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(podnet.Subnets); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	link, err := linkOf(s.nodeIPs[0])
@@ -400,12 +402,12 @@ func (s *server) startNetwork(ctx context.Context) error {
 	}
 	var flannel []byte
 	if err := until(ctx, "flannel has no subnet", func() error {
-		flannel, err = os.ReadFile(flannelSubnets)
+		flannel, err = os.ReadFile(podnet.Subnets)
 		return err
 	}); err != nil {
 		return err
 	}
-	chain, err := cniConfig(string(flannel))
+	chain, err := podnet.Chain(string(flannel))
 	if err != nil {
 		return err
 	}

@@ -7,16 +7,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Error;
 
-/// What is made of Go modules.
+/// What is made of package registries.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Modules {
     pub programs: BTreeMap<String, Program>,
+    pub crates: BTreeMap<String, Crate>,
     pub executables: Vec<Executable>,
     pub k3s: K3s,
     pub providers: Vec<Provider>,
+    pub infrastructure: Infrastructure,
     pub cert_manager: CertManager,
+    pub manifests: Vec<Manifest>,
     pub archives: Vec<Archive>,
+    pub instances: Vec<Instance>,
 }
 
 /// A program that Go builds.
@@ -25,6 +29,8 @@ pub struct Modules {
 pub struct Program {
     /// The folder with its `go.mod`, below `bundle/`.
     pub folder: String,
+    /// The file there that takes the place of `go.mod`.
+    pub modfile: Option<String>,
     pub package: String,
     /// The module whose version it has.
     pub module: String,
@@ -39,6 +45,14 @@ pub struct Program {
     /// Variables that carry the version, by their full names.
     #[serde(default)]
     pub stamp: BTreeMap<String, String>,
+}
+
+/// A program of this workspace, which cargo builds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crate {
+    pub version: String,
+    pub origin: String,
 }
 
 /// A program that lies in the bundle under its own name.
@@ -67,8 +81,8 @@ pub struct K3s {
 pub struct Provider {
     /// As clusterctl labels it.
     pub name: String,
-    pub folder: String,
-    pub module: String,
+    /// The program whose module it is.
+    pub of: String,
     /// The kustomization in the module.
     pub tree: String,
     pub components: String,
@@ -77,14 +91,45 @@ pub struct Provider {
     pub released_image: String,
 }
 
+/// The stand-in for the infrastructure provider, which prints its own objects.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Infrastructure {
+    pub name: String,
+    pub of: String,
+    pub components: String,
+    pub image: String,
+    pub differs: String,
+}
+
 /// cert-manager's objects, rendered from its chart.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertManager {
-    pub folder: String,
-    pub module: String,
+    pub of: String,
     pub chart: String,
     pub differs: String,
+}
+
+/// Objects that lie ready in a file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub of: String,
+    #[serde(flatten)]
+    pub source: Source,
+    pub differs: Option<String>,
+}
+
+/// Where such a file is.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Below `bundle/`; `{version}` in it is the program's.
+    Ours(String),
+    /// In the program's module.
+    Module(String),
 }
 
 /// Container images in one file.
@@ -92,14 +137,23 @@ pub struct CertManager {
 #[serde(deny_unknown_fields)]
 pub struct Archive {
     pub name: String,
-    pub folder: String,
-    pub module: String,
+    /// The program whose version it has.
+    pub of: String,
+    #[serde(default)]
+    pub standin: bool,
     pub differs: Option<String>,
-    /// What images without files of their own hold: programs and links by their paths.
+    /// It goes into instance images alone.
+    #[serde(default)]
+    pub inside: bool,
+    /// What images without files of their own hold: programs and links by their paths,
     #[serde(default)]
     pub files: BTreeMap<String, String>,
     #[serde(default)]
     pub links: BTreeMap<String, String>,
+    /// and programs of Debian, by their paths, from a system of this recipe.
+    #[serde(default)]
+    pub debian: Vec<String>,
+    pub debian_recipe: Option<String>,
     pub images: Vec<Image>,
 }
 
@@ -113,6 +167,26 @@ pub struct Image {
     pub user: String,
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// An LXD image of a Debian system.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    pub alias: String,
+    pub version: String,
+    pub description: String,
+    /// The folder below `bundle/instances` that says what is in it.
+    pub recipe: String,
+    /// Programs and links by their paths.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+    /// Container images that its containerd has from the start.
+    #[serde(default)]
+    pub archives: Vec<String>,
+    pub differs: Option<String>,
 }
 
 /// What is downloaded.

@@ -20,12 +20,19 @@ pub enum Error {
     Faulty(Vec<bundle::Error>),
     #[error("neither HOME nor XDG_CACHE_HOME is set")]
     NoHome,
-    #[error("{program} is not installed")]
-    ToolMissing { program: String, hint: &'static str },
+    #[error("the bundle has no part {name}; there are {}", known.join(", "))]
+    UnknownPart { name: String, known: Vec<String> },
+    /// Programs and libraries, each with the Debian packages that bring it.
+    #[error("to build the bundle, this machine lacks {}", names(.0))]
+    ToolsMissing(Vec<(String, &'static str)>),
+    #[error("only root can make a Debian system and keep its owners and modes")]
+    NotRoot,
     #[error("Go is {found}, and the bundle needs {needed} or later")]
     GoTooOld { found: String, needed: String },
     #[error("`{command}` {outcome}\n{words}")]
     Command { command: String, outcome: String, words: String },
+    #[error("{0}: {1}")]
+    Compilation(String, String),
     #[error("{url}: {reason}")]
     Download { url: String, reason: String },
     #[error("{url} answers with status {status}")]
@@ -34,6 +41,25 @@ pub enum Error {
     Digest { url: String, expected: String, actual: String },
     #[error("{checksums} has no digest of {file}")]
     ChecksumMissing { checksums: String, file: String },
+}
+
+const GO: &str = "install Go 1.25 or later from go.dev/dl, or with `apt-get install -t bookworm-backports golang-go`";
+
+fn names(missing: &[(String, &str)]) -> String {
+    missing.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// How to get what is missing.
+fn installation(missing: &[(String, &str)]) -> Vec<String> {
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).filter(|package| !package.is_empty()).collect();
+    let mut hints = Vec::new();
+    if !packages.is_empty() {
+        hints.push(format!("`apt-get install {}`", packages.join(" ")));
+    }
+    if missing.iter().any(|(name, _)| name == "go") {
+        hints.push(GO.into());
+    }
+    hints
 }
 
 impl Error {
@@ -51,9 +77,11 @@ impl Explain for Error {
             Self::Bundle(error) => error.code(),
             Self::Faulty(faults) => faults.first().map_or("BUNDLE_DIGEST", Explain::code),
             Self::NoHome => "HOME_UNKNOWN",
-            Self::ToolMissing { .. } => "TOOL_MISSING",
+            Self::UnknownPart { .. } => "BUNDLE_PART_UNKNOWN",
+            Self::ToolsMissing(_) => "TOOL_MISSING",
+            Self::NotRoot => "NOT_ROOT",
             Self::GoTooOld { .. } => "GO_TOO_OLD",
-            Self::Command { .. } => "COMMAND_FAILED",
+            Self::Command { .. } | Self::Compilation(..) => "COMMAND_FAILED",
             Self::Download { .. } => "DOWNLOAD_FAILED",
             Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
             Self::Digest { .. } => "CHECKSUM_MISMATCH",
@@ -65,10 +93,16 @@ impl Explain for Error {
         let hint = match self {
             Self::Bundle(error) => return error.hints(),
             Self::Faulty(faults) => return faults.first().map(Explain::hints).unwrap_or_default(),
-            Self::File { .. } | Self::Definition { .. } | Self::Inconsistent { .. } | Self::Command { .. } => return Vec::new(),
+            Self::File { .. }
+            | Self::Definition { .. }
+            | Self::Inconsistent { .. }
+            | Self::Command { .. }
+            | Self::Compilation(..)
+            | Self::UnknownPart { .. } => return Vec::new(),
+            Self::ToolsMissing(missing) => return installation(missing),
+            Self::NotRoot => "run it as root, or name with --only the parts that are no instance images",
             Self::NoHome => "name the folder with --bundle",
-            Self::ToolMissing { hint, .. } => hint,
-            Self::GoTooOld { .. } => "install a newer Go from go.dev/dl or with `apt-get install -t bookworm-backports golang-go`",
+            Self::GoTooOld { .. } => GO,
             Self::Download { .. } => {
                 "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy"
             }

@@ -3,18 +3,24 @@
 mod definition;
 mod error;
 mod fetch;
+mod filling;
+mod instance;
 mod modules;
 mod part;
+mod program;
+mod tools;
 mod upstream;
 
 use std::{
     env, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use bundle::{Bundle, Entry, MANIFEST, Manifest, Source};
-use clap::{Arg, ArgMatches, Command, value_parser};
+use bundle::{Bundle, Entry, Source};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use filling::Filling;
 
 pub use error::Error;
 
@@ -31,12 +37,17 @@ pub fn command() -> Command {
         .value_parser(["modules", "upstream"])
         .default_value("modules")
         .help("Whether to build everything from package registries, or to download the projects' releases");
+    let only = Arg::new("only")
+        .long("only")
+        .value_name("PART")
+        .action(ArgAction::Append)
+        .help("Make the parts of this name and leave the others as they are; may be repeated");
     Command::new("bundle")
         .about("The offline bundle: everything that a lab downloads, in one folder")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(folder)
-        .subcommand(Command::new("build").about("Fill the bundle; what is as it should be is kept").arg(from))
+        .subcommand(Command::new("build").about("Fill the bundle; what is as it should be is kept").arg(from).arg(only))
         .subcommand(Command::new("verify").about("Compare every file of the bundle with its digest"))
         .subcommand(Command::new("list").about("Tell what the bundle holds"))
 }
@@ -45,12 +56,9 @@ pub fn command() -> Command {
 pub fn run(root: &Path, options: &ArgMatches) -> Result<(), Error> {
     match options.subcommand() {
         Some(("build", options)) => {
-            let folder = folder(options)?;
-            fs::create_dir_all(&folder).map_err(Error::at(&folder))?;
-            match options.get_one::<String>("from").map(String::as_str) {
-                Some("upstream") => seal(&folder, Source::Upstream, upstream::fill(root, &folder)?),
-                _ => seal(&folder, Source::Modules, modules::fill(root, &cache()?.join("build"), &folder)?),
-            }
+            let from = options.get_one::<String>("from").map(String::as_str);
+            let only: Vec<_> = options.get_many("only").into_iter().flatten().cloned().collect();
+            build(root, &folder(options)?, if from == Some("upstream") { Source::Upstream } else { Source::Modules }, &only)
         }
         Some(("verify", options)) => verify(&Bundle::open(&folder(options)?)?),
         Some(("list", options)) => list(&Bundle::open(&folder(options)?)?, &mut io::stdout().lock()),
@@ -71,22 +79,24 @@ fn cache() -> Result<PathBuf, Error> {
         .ok_or(Error::NoHome)
 }
 
-/// Writes the manifest, and removes what an earlier one listed and this one does not.
-fn seal(folder: &Path, source: Source, files: Vec<Entry>) -> Result<(), Error> {
-    let manifest = Manifest::new(source, files);
-    if let Ok(earlier) = Bundle::open(folder) {
-        let is_listed = |entry: &&Entry| manifest.files.iter().any(|listed| listed.path == entry.path);
-        for entry in earlier.manifest().files.iter().filter(|entry| !is_listed(entry)) {
-            let path = earlier.path(entry);
-            if path.exists() {
-                fs::remove_file(&path).map_err(Error::at(&path))?;
-            }
+fn build(root: &Path, folder: &Path, source: Source, only: &[String]) -> Result<(), Error> {
+    let start = Instant::now();
+    let mut bundle = Filling::begin(folder, source)?;
+    match source {
+        Source::Upstream => upstream::fill(root, &mut bundle, only)?,
+        Source::Modules => {
+            let work = cache()?.join("build");
+            fs::create_dir_all(&work).map_err(Error::at(&work))?;
+            // Bundles in several folders are built in one.
+            let _lock = filling::lock(&work.join(".lock"))?;
+            modules::fill(root, &work, &mut bundle, only)?;
         }
     }
-    let path = folder.join(MANIFEST);
-    let unfinished = folder.join(format!(".{MANIFEST}"));
-    fs::write(&unfinished, manifest.to_json()).map_err(Error::at(&unfinished))?;
-    fs::rename(&unfinished, &path).map_err(Error::at(&path))
+    if only.is_empty() {
+        bundle.finish()?;
+    }
+    say(format_args!("{} as it should be, after {:.0} s", folder.display(), start.elapsed().as_secs_f64()));
+    Ok(())
 }
 
 fn verify(bundle: &Bundle) -> Result<(), Error> {
@@ -107,7 +117,7 @@ fn list(bundle: &Bundle, out: &mut impl io::Write) -> Result<(), Error> {
         let standin = if entry.standin { "  (stand-in)" } else { "" };
         writeln!(
             out,
-            "{:path$}  {:10}  {:version$}  {architecture:5}  {}{standin}",
+            "{:path$}  {:17}  {:version$}  {architecture:5}  {}{standin}",
             entry.path, entry.role, entry.version, entry.origin
         )
         .map_err(Error::at(Path::new("standard output")))?;
@@ -126,10 +136,10 @@ mod tests {
 
     use super::*;
 
-    fn entry(path: &str) -> Entry {
+    pub fn entry(path: &str, role: Role) -> Entry {
         Entry {
             path: path.into(),
-            role: Role::Executable,
+            role,
             name: path.into(),
             version: "v1".into(),
             architecture: Some("amd64".into()),
@@ -143,27 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_listed_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        for file in ["kept", "dropped", "foreign"] {
-            fs::write(folder.path().join(file), "").unwrap();
-        }
-        seal(folder.path(), Source::Modules, vec![entry("kept"), entry("dropped")]).unwrap();
-        seal(folder.path(), Source::Modules, vec![entry("kept")]).unwrap();
-        let left = |file: &str| folder.path().join(file).exists();
-        assert_eq!([left("kept"), left("dropped"), left("foreign")], [true, false, true]);
-    }
-
-    #[test]
     fn the_list_marks_standins() {
         let folder = tempfile::tempdir().unwrap();
-        seal(folder.path(), Source::Modules, vec![entry("kubectl"), entry("k3s")]).unwrap();
+        let mut bundle = Filling::begin(folder.path(), Source::Modules).unwrap();
+        bundle.add([entry("kubectl", Role::Executable), entry("k3s", Role::Executable)]).unwrap();
         let mut table = Vec::new();
         list(&Bundle::open(folder.path()).unwrap(), &mut table).unwrap();
         assert_eq!(
             String::from_utf8(table).unwrap(),
-            "k3s      executable  v1  amd64  example.org/tool@v1  (stand-in)\n\
-             kubectl  executable  v1  amd64  example.org/tool@v1\n"
+            "k3s      executable         v1  amd64  example.org/tool@v1  (stand-in)\n\
+             kubectl  executable         v1  amd64  example.org/tool@v1\n"
         );
     }
 }

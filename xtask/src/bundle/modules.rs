@@ -1,11 +1,14 @@
-//! A bundle from package registries alone: programs built from Go modules, and what is rendered and assembled from them.
+//! A bundle from package registries alone: programs, what is rendered and assembled from them, and images of systems that
+//! carry them.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
-    env, fs,
-    io::Write as _,
+    fmt, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
+    rc::Rc,
+    time::Instant,
 };
 
 use bundle::{Entry, Role, digest};
@@ -13,83 +16,161 @@ use serde_json::json;
 
 use super::{
     Error,
-    definition::{self, Archive, CertManager, Executable, Image, K3s, Modules, Program, Provider},
+    definition::{
+        self, Archive, CertManager, Executable, Image, Infrastructure, Instance, K3s, Manifest, Modules, Provider, Source,
+    },
+    filling::Filling,
     part::{Inputs, Notes},
+    program::{Built, sources},
+    say,
+    tools::{Needs, run, run_with},
 };
 
-/// The oldest Go that all modules are content with.
-const GO: (u32, u32) = (1, 25);
-
-/// Builds what is missing or out of date, and tells what the bundle then holds.
-pub fn fill(root: &Path, work: &Path, bundle: &Path) -> Result<Vec<Entry>, Error> {
+/// Builds what is missing or out of date of the named parts, or of all.
+pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
     let definition = root.join("bundle/modules.toml");
     let modules: Modules = definition::read(&definition)?;
+    let parts = Part::chosen(&modules, only)?;
     let builder = Builder {
-        go: go_version()?,
-        architecture: crate::collection::native(),
+        go: Part::needs(&parts, &modules).check()?,
+        architecture: crate::collection::native().name,
+        root: root.to_owned(),
         source: root.join("bundle"),
         definition,
         work: work.to_owned(),
-        bundle: bundle.to_owned(),
+        bundle: bundle.folder().to_owned(),
         notes: Notes::in_folder(&work.join("notes"))?,
-        programs: &modules.programs,
+        modules: &modules,
+        built: RefCell::default(),
     };
-    require_libraries(modules.programs.values().flat_map(|program| &program.libraries))?;
-    let mut entries = Vec::new();
-    for executable in &modules.executables {
-        entries.push(builder.executable(executable)?);
+    for (number, part) in (1..).zip(&parts) {
+        say(format_args!("{number}/{} {part}", parts.len()));
+        let start = Instant::now();
+        bundle.add(builder.make(part)?)?;
+        let seconds = start.elapsed().as_secs_f64();
+        if seconds > 1.0 {
+            say(format_args!("{number}/{} {part}: {seconds:.1} s", parts.len()));
+        }
     }
-    entries.push(builder.k3s(&modules.k3s)?);
-    for provider in &modules.providers {
-        entries.extend(builder.provider(provider)?);
-    }
-    entries.push(builder.cert_manager(&modules.cert_manager)?);
-    for archive in &modules.archives {
-        entries.push(builder.archive(archive)?);
-    }
-    Ok(entries)
+    Ok(())
 }
 
-struct Builder<'a> {
-    go: String,
+/// What is made at one go, and listed together.
+enum Part<'a> {
+    Executable(&'a Executable),
+    K3s(&'a K3s),
+    Provider(&'a Provider),
+    Infrastructure(&'a Infrastructure),
+    CertManager(&'a CertManager),
+    Manifest(&'a Manifest),
+    Archive(&'a Archive),
+    Instance(&'a Instance),
+}
+
+impl<'a> Part<'a> {
+    /// In the order in which they are made.
+    fn all(modules: &'a Modules) -> Vec<Self> {
+        let mut parts: Vec<_> = modules.executables.iter().map(Self::Executable).collect();
+        parts.push(Self::K3s(&modules.k3s));
+        parts.extend(modules.providers.iter().map(Self::Provider));
+        parts.push(Self::CertManager(&modules.cert_manager));
+        parts.push(Self::Infrastructure(&modules.infrastructure));
+        parts.extend(modules.manifests.iter().map(Self::Manifest));
+        parts.extend(modules.archives.iter().filter(|archive| !archive.inside).map(Self::Archive));
+        parts.extend(modules.instances.iter().map(Self::Instance));
+        parts
+    }
+
+    fn chosen(modules: &'a Modules, only: &[String]) -> Result<Vec<Self>, Error> {
+        let mut parts = Self::all(modules);
+        let is_known = |name: &&String| parts.iter().any(|part| part.name() == **name);
+        if let Some(unknown) = only.iter().find(|name| !is_known(name)) {
+            let mut known: Vec<_> = parts.iter().map(|part| part.name().to_owned()).collect();
+            known.sort();
+            known.dedup();
+            return Err(Error::UnknownPart { name: unknown.clone(), known });
+        }
+        parts.retain(|part| only.is_empty() || only.iter().any(|name| name == part.name()));
+        Ok(parts)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Executable(executable) => &executable.name,
+            Self::K3s(_) => "k3s",
+            Self::Provider(provider) => &provider.name,
+            Self::Infrastructure(infrastructure) => &infrastructure.name,
+            Self::CertManager(_) => "cert-manager",
+            Self::Manifest(manifest) => &manifest.name,
+            Self::Archive(archive) => &archive.name,
+            Self::Instance(instance) => &instance.alias,
+        }
+    }
+
+    fn needs(parts: &[Self], modules: &Modules) -> Needs {
+        let is_debian_alone =
+            |part: &Self| matches!(part, Self::Instance(instance) if instance.files.is_empty() && instance.archives.is_empty());
+        let takes_from_debian = |part: &Self| match part {
+            Self::Instance(_) => true,
+            Self::Archive(archive) => !archive.debian.is_empty(),
+            _ => false,
+        };
+        let go = !parts.iter().all(is_debian_alone);
+        let libraries = modules.programs.values().flat_map(|program| program.libraries.clone()).filter(|_| go).collect();
+        Needs { go, libraries, systems: parts.iter().any(takes_from_debian) }
+    }
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Self::Executable(_) | Self::K3s(_) => "executable",
+            Self::Provider(_) | Self::Infrastructure(_) => "provider",
+            Self::CertManager(_) | Self::Manifest(_) => "manifest",
+            Self::Archive(_) => "images",
+            Self::Instance(_) => "instance image",
+        };
+        write!(f, "{what} {}", self.name())
+    }
+}
+
+/// What makes the parts.
+pub struct Builder<'a> {
+    pub go: String,
     architecture: &'static str,
+    pub root: PathBuf,
     /// `bundle/` of the work tree.
-    source: PathBuf,
+    pub source: PathBuf,
     definition: PathBuf,
     /// Where programs are that serve the build alone, or lie in the bundle inside other files.
-    work: PathBuf,
+    pub work: PathBuf,
     bundle: PathBuf,
-    notes: Notes,
-    programs: &'a BTreeMap<String, Program>,
+    pub notes: Notes,
+    pub modules: &'a Modules,
+    pub built: RefCell<BTreeMap<String, Rc<Built>>>,
 }
 
-/// A program that is built.
-struct Built {
-    path: PathBuf,
-    inputs: Inputs,
+/// An archive of container images.
+pub struct Assembled {
+    pub path: PathBuf,
+    pub inputs: Inputs,
+    pub origin: String,
+    references: Vec<String>,
     version: String,
-    origin: String,
 }
 
 impl Builder<'_> {
-    fn program(&self, name: &str) -> Result<Built, Error> {
-        let program = self.programs.get(name).ok_or_else(|| self.inconsistent(format!("there is no program {name}")))?;
-        let folder = self.source.join(&program.folder);
-        let version = self.version(&program.folder, &program.module)?;
-        let path = self.work.join("bin").join(name);
-        let inputs = Inputs::of(&json!([program, self.go]), &sources(&folder)?, &[])?;
-        self.notes.make(&path, &inputs, || {
-            let mut go = Command::new("go");
-            go.current_dir(&folder)
-                .env("CGO_ENABLED", if program.cgo { "1" } else { "0" })
-                .args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &linker_flags(program, &version), "-o"])
-                .arg(&path);
-            if !program.tags.is_empty() {
-                go.args(["-tags", &program.tags.join(",")]);
-            }
-            run(go.arg(&program.package)).map(drop)
-        })?;
-        Ok(Built { path, inputs, origin: format!("{}@{version}", program.module), version })
+    fn make(&self, part: &Part<'_>) -> Result<Vec<Entry>, Error> {
+        match part {
+            Part::Executable(executable) => Ok(vec![self.executable(executable)?]),
+            Part::K3s(k3s) => Ok(vec![self.k3s(k3s)?]),
+            Part::Provider(provider) => self.provider(provider),
+            Part::Infrastructure(infrastructure) => self.infrastructure(infrastructure),
+            Part::CertManager(wanted) => Ok(vec![self.cert_manager(wanted)?]),
+            Part::Manifest(manifest) => Ok(vec![self.manifest(manifest)?]),
+            Part::Archive(archive) => Ok(vec![self.archive(archive)?]),
+            Part::Instance(instance) => self.instance(instance),
+        }
     }
 
     fn executable(&self, executable: &Executable) -> Result<Entry, Error> {
@@ -97,9 +178,8 @@ impl Builder<'_> {
         let path = format!("bin/{}", executable.name);
         let output = self.bundle.join(&path);
         self.notes.make(&output, &built.inputs, || fs::copy(&built.path, &output).map(drop).map_err(Error::at(&output)))?;
-        let entry =
-            Entry { differs: executable.differs.clone(), ..self.entry(path, Role::Executable, &executable.name, built.version) };
-        Self::sealed(Entry { origin: built.origin, ..entry }, &output)
+        let entry = self.entry(path, Role::Executable, &executable.name, &built.version);
+        self.sealed(Entry { differs: executable.differs.clone(), origin: built.origin.clone(), ..entry })
     }
 
     fn k3s(&self, k3s: &K3s) -> Result<Entry, Error> {
@@ -111,28 +191,29 @@ impl Builder<'_> {
             let programs = carried.iter().map(|built| &built.path);
             run(Command::new(&pack.path).arg(&output).arg(&launcher.path).args(programs)).map(drop)
         })?;
-        let origins: Vec<_> = carried.iter().map(|built| built.origin.as_str()).collect();
-        let entry = self.entry("bin/k3s".into(), Role::Executable, "k3s", k3s.version.clone());
-        let mut origins = origins;
-        origins.dedup();
-        let entry = Entry { origin: origins.join(" "), standin: true, differs: Some(k3s.differs.clone()), ..entry };
-        Self::sealed(entry, &output)
+        let entry = self.entry("bin/k3s".into(), Role::Executable, "k3s", &k3s.version);
+        self.sealed(Entry { origin: origins(&carried), standin: true, differs: Some(k3s.differs.clone()), ..entry })
     }
 
-    fn provider(&self, provider: &Provider) -> Result<[Entry; 2], Error> {
-        let version = self.version(&provider.folder, &provider.module)?;
+    fn provider(&self, provider: &Provider) -> Result<Vec<Entry>, Error> {
+        let version = self.version(&provider.of)?;
         let kustomize = self.program("kustomize")?;
-        let folder = format!("providers/{}/{version}", provider.name);
         let inputs = Inputs::of(&json!([provider, version]), &[], &[&kustomize.inputs])?;
+        let folder = format!("providers/{}/{version}", provider.name);
+        let origin = self.origin(&provider.of)?;
+        let shared = |path: String, role| Entry {
+            architecture: None,
+            origin: origin.clone(),
+            ..self.entry(path, role, &provider.name, &version)
+        };
 
-        let path = format!("{folder}/{}", provider.components);
-        let output = self.bundle.join(&path);
+        let components = shared(format!("{folder}/{}", provider.components), Role::Components);
+        let output = self.bundle.join(&components.path);
         self.notes.make(&output, &inputs, || {
-            let tree = self.module(&provider.folder, &provider.module)?.join(&provider.tree);
+            let tree = self.module(&provider.of)?.join(&provider.tree);
             let rendered = run(Command::new(&kustomize.path).arg("build").arg(tree))?;
-            let missing = || self.inconsistent(format!("{} does not name the image {}", provider.tree, provider.image));
             if !rendered.contains(&provider.image) {
-                return Err(missing());
+                return Err(self.inconsistent(format!("{} does not name the image {}", provider.tree, provider.image)));
             }
             // As the project's own release does it.
             let released = rendered
@@ -140,25 +221,41 @@ impl Builder<'_> {
                 .replace("imagePullPolicy: Always", "imagePullPolicy: IfNotPresent");
             fs::write(&output, released).map_err(Error::at(&output))
         })?;
-        let components = self.entry(path, Role::Components, &provider.name, version.clone());
 
-        let path = format!("{folder}/metadata.yaml");
-        let metadata_output = self.bundle.join(&path);
-        self.notes.make(&metadata_output, &inputs, || {
-            let source = self.module(&provider.folder, &provider.module)?.join("metadata.yaml");
+        let metadata = shared(format!("{folder}/metadata.yaml"), Role::Metadata);
+        let output = self.bundle.join(&metadata.path);
+        self.notes.make(&output, &inputs, || {
+            let source = self.module(&provider.of)?.join("metadata.yaml");
             let content = fs::read(&source).map_err(Error::at(&source))?;
-            fs::write(&metadata_output, content).map_err(Error::at(&metadata_output))
+            fs::write(&output, content).map_err(Error::at(&output))
         })?;
-        let metadata = self.entry(path, Role::Metadata, &provider.name, version.clone());
+        Ok(vec![self.sealed(components)?, self.sealed(metadata)?])
+    }
 
-        let origin = format!("{}@{version}", provider.module);
-        let shared = |entry| Entry { architecture: None, origin: origin.clone(), ..entry };
-        Ok([Self::sealed(shared(components), &output)?, Self::sealed(shared(metadata), &metadata_output)?])
+    fn infrastructure(&self, wanted: &Infrastructure) -> Result<Vec<Entry>, Error> {
+        let program = self.program(&wanted.of)?;
+        let image = wanted.image.replace("{version}", &program.version);
+        let inputs = Inputs::of(wanted, &[], &[&program.inputs])?;
+        let folder = format!("providers/{}/{}", wanted.name, program.version);
+        let print = |path: String, role, arguments: &[&str]| {
+            let output = self.bundle.join(&path);
+            self.notes.make(&output, &inputs, || {
+                let printed = run(Command::new(&program.path).args(arguments))?;
+                fs::write(&output, printed).map_err(Error::at(&output))
+            })?;
+            let entry = self.entry(path, role, &wanted.name, &program.version);
+            let (origin, differs) = (program.origin.clone(), Some(wanted.differs.clone()));
+            self.sealed(Entry { architecture: None, origin, standin: true, differs, ..entry })
+        };
+        Ok(vec![
+            print(format!("{folder}/{}", wanted.components), Role::Components, &["manifest", "--image", &image])?,
+            print(format!("{folder}/metadata.yaml"), Role::Metadata, &["metadata"])?,
+        ])
     }
 
     fn cert_manager(&self, wanted: &CertManager) -> Result<Entry, Error> {
-        let version = self.version(&wanted.folder, &wanted.module)?;
-        let kubernetes = self.program("kubernetes")?.version;
+        let version = self.version(&wanted.of)?;
+        let kubernetes = self.version("kubernetes")?;
         let helm = self.program("helm")?;
         let path = format!("cert-manager/{version}/cert-manager.yaml");
         let output = self.bundle.join(&path);
@@ -167,7 +264,7 @@ impl Builder<'_> {
             if chart.exists() {
                 fs::remove_dir_all(&chart).map_err(Error::at(&chart))?;
             }
-            copy(&self.module(&wanted.folder, &wanted.module)?.join(&wanted.chart), &chart)?;
+            copy(&self.module(&wanted.of)?.join(&wanted.chart), &chart)?;
             name_chart(&chart, &version)?;
             let mut template = Command::new(&helm.path);
             template.args(["template", "cert-manager"]).arg(&chart);
@@ -177,53 +274,84 @@ impl Builder<'_> {
             let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: cert-manager\n";
             fs::write(&output, namespace.to_owned() + &rendered).map_err(Error::at(&output))
         })?;
-        let entry = self.entry(path, Role::Manifest, "cert-manager", version.clone());
-        let origin = format!("{}@{version}", wanted.module);
-        Self::sealed(Entry { architecture: None, origin, differs: Some(wanted.differs.clone()), ..entry }, &output)
+        let entry = self.entry(path, Role::Manifest, "cert-manager", &version);
+        let (origin, differs) = (self.origin(&wanted.of)?, Some(wanted.differs.clone()));
+        self.sealed(Entry { architecture: None, origin, differs, ..entry })
+    }
+
+    fn manifest(&self, wanted: &Manifest) -> Result<Entry, Error> {
+        let version = self.version(&wanted.of)?;
+        let path = format!("manifests/{}/{version}/{}.yaml", wanted.name, wanted.name);
+        let output = self.bundle.join(&path);
+        let ours = match &wanted.source {
+            Source::Ours(file) => vec![self.source.join(file)],
+            Source::Module(_) => Vec::new(),
+        };
+        self.notes.make(&output, &Inputs::of(&json!([wanted, version]), &ours, &[])?, || {
+            let source = match &wanted.source {
+                Source::Ours(file) => self.source.join(file),
+                Source::Module(file) => self.module(&wanted.of)?.join(file),
+            };
+            let text = fs::read_to_string(&source).map_err(Error::at(&source))?;
+            fs::write(&output, text.replace("{version}", &version)).map_err(Error::at(&output))
+        })?;
+        let entry = self.entry(path, Role::Manifest, &wanted.name, &version);
+        self.sealed(Entry { architecture: None, origin: self.origin(&wanted.of)?, differs: wanted.differs.clone(), ..entry })
     }
 
     fn archive(&self, archive: &Archive) -> Result<Entry, Error> {
-        let version = self.version(&archive.folder, &archive.module)?;
+        let assembled = self.assembled(archive)?;
+        let entry = self.entry(archive_path(archive), Role::Images, &archive.name, &assembled.version);
+        let (origin, images) = (assembled.origin, assembled.references);
+        self.sealed(Entry { origin, images, standin: archive.standin, differs: archive.differs.clone(), ..entry })
+    }
+
+    /// Assembles container images, in the bundle or beside it.
+    pub fn assembled(&self, archive: &Archive) -> Result<Assembled, Error> {
         let assembler = self.program("assemble-images")?;
-        let path = format!("images/{}.tar", archive.name);
-        let output = self.bundle.join(&path);
-        let mut programs = BTreeMap::new();
-        for name in archive.images.iter().flat_map(|image| files_of(archive, image).values()) {
-            if !programs.contains_key(name) {
-                programs.insert(name.clone(), self.program(name)?);
-            }
-        }
+        let programs = self.programs(archive.images.iter().flat_map(|image| files_of(archive, image).values()))?;
+        let version = self.version(&archive.of)?;
+        let path = if archive.inside { &self.work } else { &self.bundle }.join(archive_path(archive));
         let references: Vec<_> = archive.images.iter().map(|image| image.reference.replace("{version}", &version)).collect();
+        let debian = match &archive.debian_recipe {
+            Some(recipe) => Some(self.debian_programs(recipe, &archive.debian)?),
+            None => None,
+        };
         let mut parts: Vec<_> = programs.values().map(|built| &built.inputs).collect();
         parts.push(&assembler.inputs);
-        self.notes.make(&output, &Inputs::of(&json!([archive, version]), &[], &parts)?, || {
+        parts.extend(debian.iter().map(|made| &made.inputs));
+        let inputs = Inputs::of(&json!([archive, version]), &[], &parts)?;
+        self.notes.make(&path, &inputs, || {
+            let mut shared: Vec<_> = archive.links.iter().map(|(path, target)| json!({"path": path, "link": target})).collect();
+            if let Some(made) = &debian {
+                for file in sources(&made.path)? {
+                    let inside = Path::new("/").join(file.strip_prefix(&made.path).unwrap_or(&file));
+                    shared.push(json!({"path": inside, "source": file}));
+                }
+            }
             let images = archive.images.iter().zip(&references).map(|(image, reference)| {
-                let files =
-                    files_of(archive, image).iter().map(|(path, name)| json!({"path": path, "source": programs[name].path}));
-                let links = archive.links.iter().map(|(path, target)| json!({"path": path, "link": target}));
+                let files = files_of(archive, image).iter();
+                let files = files.map(|(path, name)| json!({"path": path, "source": programs[name.as_str()].path}));
+                let shared: &[_] = if image.files.is_empty() { &shared } else { &[] };
                 json!({
                     "reference": reference,
                     "entrypoint": [image.entrypoint],
                     "user": image.user,
-                    "files": files.chain(links).collect::<Vec<_>>(),
+                    "files": files.chain(shared.iter().cloned()).collect::<Vec<_>>(),
                 })
             });
-            let recipe = json!({"archive": output, "architecture": self.architecture, "images": images.collect::<Vec<_>>()});
+            let recipe = json!({"archive": path, "architecture": self.architecture, "images": images.collect::<Vec<_>>()});
             run_with(&mut Command::new(&assembler.path), recipe.to_string().as_bytes()).map(drop)
         })?;
-        let mut origins: Vec<_> = programs.values().map(|built| built.origin.clone()).collect();
-        origins.dedup();
-        let entry = self.entry(path, Role::Images, &archive.name, version);
-        let entry = Entry { origin: origins.join(" "), differs: archive.differs.clone(), images: references, ..entry };
-        Self::sealed(entry, &output)
+        Ok(Assembled { path, inputs, origin: origins(programs.values()), references, version })
     }
 
-    fn entry(&self, path: String, role: Role, name: &str, version: String) -> Entry {
+    pub fn entry(&self, path: String, role: Role, name: &str, version: &str) -> Entry {
         Entry {
             path,
             role,
             name: name.to_owned(),
-            version,
+            version: version.to_owned(),
             architecture: Some(self.architecture.to_owned()),
             origin: String::new(),
             sha256: String::new(),
@@ -234,72 +362,34 @@ impl Builder<'_> {
         }
     }
 
-    fn sealed(entry: Entry, output: &Path) -> Result<Entry, Error> {
-        Ok(Entry { sha256: digest(output).map_err(Error::at(output))?, ..entry })
+    /// With the digest of the file as it lies in the bundle.
+    pub fn sealed(&self, entry: Entry) -> Result<Entry, Error> {
+        let output = self.bundle.join(&entry.path);
+        Ok(Entry { sha256: digest(&output).map_err(Error::at(&output))?, ..entry })
     }
 
-    /// The version that a group's `go.mod` pins a module to.
-    fn version(&self, folder: &str, module: &str) -> Result<String, Error> {
-        let path = self.source.join(folder).join("go.mod");
-        let text = fs::read_to_string(&path).map_err(Error::at(&path))?;
-        pinned(&text, module).ok_or_else(|| Error::Inconsistent { path, problem: format!("requires no {module}") })
+    pub fn output(&self, path: &str) -> PathBuf {
+        self.bundle.join(path)
     }
 
-    /// Where Go keeps a module's files.
-    fn module(&self, folder: &str, module: &str) -> Result<PathBuf, Error> {
-        let mut list = Command::new("go");
-        list.current_dir(self.source.join(folder)).args(["list", "-m", "-f", "{{.Dir}}", module]);
-        Ok(PathBuf::from(run(&mut list)?.trim()))
-    }
-
-    fn inconsistent(&self, problem: String) -> Error {
+    pub fn inconsistent(&self, problem: String) -> Error {
         Error::Inconsistent { path: self.definition.clone(), problem }
     }
+}
+
+fn archive_path(archive: &Archive) -> String {
+    format!("images/{}.tar", archive.name)
 }
 
 fn files_of<'a>(archive: &'a Archive, image: &'a Image) -> &'a BTreeMap<String, String> {
     if image.files.is_empty() { &archive.files } else { &image.files }
 }
 
-/// The version in a `go.mod`'s list of requirements.
-fn pinned(text: &str, module: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
-        (words.next() == Some(module)).then(|| words.next()).flatten().filter(|word| word.starts_with('v')).map(str::to_owned)
-    })
-}
-
-fn linker_flags(program: &Program, version: &str) -> String {
-    let mut parts = version.trim_start_matches('v').split('.');
-    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let mut flags = String::from("-s -w");
-    if program.cgo {
-        flags += " -extldflags -static";
-    }
-    for (variable, value) in &program.stamp {
-        let value = value.replace("{version}", version).replace("{major}", major).replace("{minor}", minor);
-        flags.extend([" -X ", variable, "=", &value]);
-    }
-    flags
-}
-
-/// What a program of this folder may be made of, beside its modules.
-fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    let mut pending = vec![folder.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in fs::read_dir(&folder).map_err(Error::at(&folder))? {
-            let path = entry.map_err(Error::at(&folder))?.path();
-            let is_test = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.go"));
-            if path.is_dir() {
-                pending.push(path);
-            } else if !is_test {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+/// What these programs were made of, each named once.
+pub fn origins<'a>(programs: impl IntoIterator<Item = &'a Rc<Built>>) -> String {
+    let mut origins: Vec<_> = programs.into_iter().map(|built| built.origin.as_str()).collect();
+    origins.dedup();
+    origins.join(" ")
 }
 
 /// cert-manager's source has its chart without a name for its version.
@@ -323,106 +413,80 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Programs with C in them are linked with static libraries.
-fn require_libraries<'a>(libraries: impl Iterator<Item = &'a String>) -> Result<(), Error> {
-    const HINT: &str = "install it with `apt-get install gcc libc6-dev libseccomp-dev pkg-config`";
-    require("cc", HINT)?;
-    require("pkg-config", HINT)?;
-    for library in libraries {
-        run(Command::new("pkg-config").args(["--exists", library]))
-            .map_err(|_| Error::ToolMissing { program: library.clone(), hint: HINT })?;
-    }
-    Ok(())
-}
-
-fn go_version() -> Result<String, Error> {
-    require("go", "install it from go.dev/dl, or with `apt-get install -t bookworm-backports golang-go`")?;
-    let found = run(Command::new("go").args(["env", "GOVERSION"]))?.trim().to_owned();
-    let mut parts = found.trim_start_matches("go").split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < GO { Err(Error::GoTooOld { found, needed: format!("{}.{}", GO.0, GO.1) }) } else { Ok(found) }
-}
-
-fn require(program: &str, hint: &'static str) -> Result<(), Error> {
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&folders).any(|folder| folder.join(program).is_file());
-    if found { Ok(()) } else { Err(Error::ToolMissing { program: program.to_owned(), hint }) }
-}
-
-fn run(command: &mut Command) -> Result<String, Error> {
-    run_with(command, &[])
-}
-
-fn run_with(command: &mut Command, input: &[u8]) -> Result<String, Error> {
-    let line = [command.get_program()].into_iter().chain(command.get_args());
-    let line = line.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let failed = |outcome: String, words: &[u8]| Error::Command {
-        command: line.clone(),
-        outcome,
-        words: String::from_utf8_lossy(words).trim_end().to_owned(),
-    };
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(format!("cannot be started: {error}"), &[]))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that reads nothing has closed its end; its exit status tells whether that was right.
-        let _ = stdin.write_all(input);
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string(), &[]))?;
-    if !output.status.success() {
-        return Err(failed(format!("ended with {}", output.status), &output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use ansible::Explain as _;
+
     use super::*;
+    use crate::bundle::program;
 
-    #[test]
-    fn versions_are_read_from_requirements() {
-        let text = "module x\n\ngo 1.25.0\n\nrequire example.org/alone v1.2.3\n\nrequire (\n\texample.org/a v0.1.0\n\texample.org/a/b v0.2.0 // indirect\n)\n\ntool example.org/alone\n\nreplace (\n\texample.org/replaced => example.org/replaced v9.0.0\n)\n";
-        for (module, version) in [
-            ("example.org/alone", Some("v1.2.3")),
-            ("example.org/a", Some("v0.1.0")),
-            ("example.org/a/b", Some("v0.2.0")),
-            ("example.org/replaced", None),
-            ("example.org/absent", None),
-        ] {
-            assert_eq!(pinned(text, module).as_deref(), version, "{module}");
-        }
-    }
-
-    #[test]
-    fn stamps_carry_the_version() {
-        let stamp = [("a.gitVersion", "{version}"), ("a.gitMinor", "{minor}")];
-        let program = |cgo| Program {
-            folder: String::new(),
-            package: String::new(),
-            module: String::new(),
-            cgo,
-            tags: Vec::new(),
-            libraries: Vec::new(),
-            stamp: stamp.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        };
-        assert_eq!(linker_flags(&program(false), "v1.35.0"), "-s -w -X a.gitMinor=35 -X a.gitVersion=v1.35.0");
-        assert_eq!(linker_flags(&program(true), "v1.35.0"), "-s -w -extldflags -static -X a.gitMinor=35 -X a.gitVersion=v1.35.0");
+    fn definition() -> Modules {
+        definition::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle/modules.toml")).unwrap()
     }
 
     #[test]
     fn the_definition_fits_the_module_groups() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle");
-        let modules: Modules = definition::read(&source.join("modules.toml")).unwrap();
-        for (name, program) in &modules.programs {
-            let text = fs::read_to_string(source.join(&program.folder).join("go.mod")).unwrap();
-            assert!(pinned(&text, &program.module).is_some(), "{name}: {} has no {}", program.folder, program.module);
+        let modules = definition();
+        for (name, wanted) in &modules.programs {
+            program::version(&source.join(&wanted.folder), wanted).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        let carried = modules.k3s.carries.iter().chain([&modules.k3s.launcher, &modules.k3s.pack]);
-        let assembled = modules
-            .archives
-            .iter()
-            .flat_map(|archive| archive.images.iter().flat_map(move |image| files_of(archive, image).values()));
-        for name in carried.chain(assembled).chain(modules.executables.iter().map(|executable| &executable.program)) {
-            assert!(modules.programs.contains_key(name), "no program {name}");
+        let mut used: Vec<_> = modules.k3s.carries.iter().chain([&modules.k3s.launcher, &modules.k3s.pack]).collect();
+        used.extend(modules.executables.iter().map(|executable| &executable.program));
+        used.extend(modules.providers.iter().map(|provider| &provider.of));
+        used.extend(modules.manifests.iter().map(|manifest| &manifest.of));
+        used.extend([&modules.cert_manager.of, &modules.infrastructure.of]);
+        for archive in &modules.archives {
+            used.push(&archive.of);
+            used.extend(archive.images.iter().flat_map(|image| files_of(archive, image).values()));
+        }
+        for instance in &modules.instances {
+            used.extend(instance.files.values());
+            assert!(source.join("instances").join(&instance.recipe).is_dir(), "no recipe {}", instance.recipe);
+            for name in &instance.archives {
+                assert!(modules.archives.iter().any(|archive| archive.name == *name), "no archive {name}");
+            }
+        }
+        for name in used {
+            assert!(modules.programs.contains_key(name) || modules.crates.contains_key(name), "no program {name}");
+        }
+    }
+
+    #[test]
+    fn node_images_have_the_version_of_what_they_carry() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle");
+        let modules = definition();
+        for instance in modules.instances.iter().filter(|instance| instance.files.contains_key("/usr/bin/kubelet")) {
+            let wanted = &modules.programs[&instance.files["/usr/bin/kubelet"]];
+            let version = program::version(&source.join(&wanted.folder), wanted).unwrap();
+            assert_eq!((instance.alias.as_str(), &instance.version), (format!("kubeadm/{version}").as_str(), &version));
+        }
+    }
+
+    #[test]
+    fn parts_are_chosen_by_name() {
+        let modules = definition();
+        let chosen = |names: &[&str]| {
+            let names: Vec<_> = names.iter().copied().map(str::to_owned).collect();
+            Part::chosen(&modules, &names).map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&["haproxy", "k3s"]).unwrap(), ["executable k3s", "instance image haproxy"]);
+        assert_eq!(chosen(&["cluster-api"]).unwrap(), ["provider cluster-api", "images cluster-api"]);
+        assert_eq!(chosen(&[]).unwrap().len(), Part::all(&modules).len());
+        let error = chosen(&["haproxi"]).unwrap_err();
+        assert_eq!(error.code(), "BUNDLE_PART_UNKNOWN");
+        assert!(error.to_string().contains("haproxy"), "{error}");
+    }
+
+    #[test]
+    fn a_system_of_debian_alone_needs_no_go() {
+        let modules = definition();
+        for (name, go, systems) in
+            [("k8slab/bootstrap/debian-12", false, true), ("kubectl", true, false), ("kubeadm/v1.35.0", true, true)]
+        {
+            let needs = Part::needs(&Part::chosen(&modules, &[name.to_owned()]).unwrap(), &modules);
+            assert_eq!((needs.go, needs.systems), (go, systems), "{name}");
+            assert_eq!(needs.libraries.is_empty(), !go, "{name}");
         }
     }
 }

@@ -54,10 +54,9 @@ impl Notes {
         // Parts in different folders may have the same name.
         let note = self.folder.join(hexadecimal(&Sha256::digest(output.as_os_str().as_encoded_bytes())[..8]));
         if output.exists() && fs::read_to_string(&note).is_ok_and(|last| last == inputs.0) {
-            say(format_args!("{name}: unchanged"));
             return Ok(());
         }
-        say(format_args!("{name} ..."));
+        say(format_args!("    {name} ..."));
         let start = Instant::now();
         if let Some(folder) = output.parent() {
             fs::create_dir_all(folder).map_err(Error::at(folder))?;
@@ -67,7 +66,7 @@ impl Notes {
         }
         make()?;
         fs::write(&note, &inputs.0).map_err(Error::at(&note))?;
-        say(format_args!("{name}: {:.1} s", start.elapsed().as_secs_f64()));
+        say(format_args!("    {name}: {:.1} s", start.elapsed().as_secs_f64()));
         Ok(())
     }
 }

@@ -8,21 +8,31 @@ use super::{
     Error,
     definition::{self, Digest, Release, Upstream},
     fetch::Downloads,
+    filling::Filling,
     say,
 };
 
 /// Downloads what is missing or not as released, and tells what the bundle then holds.
-pub fn fill(root: &Path, bundle: &Path) -> Result<Vec<Entry>, Error> {
+pub fn fill(root: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
     let upstream: Upstream = definition::read(&root.join("bundle/upstream.toml"))?;
+    if let Some(unknown) = only.iter().find(|name| upstream.files.iter().all(|release| release.name != **name)) {
+        let mut known: Vec<_> = upstream.files.iter().map(|release| release.name.clone()).collect();
+        known.sort();
+        known.dedup();
+        return Err(Error::UnknownPart { name: unknown.clone(), known });
+    }
+    let wanted = |release: &&Release| only.is_empty() || only.contains(&release.name);
+    let releases: Vec<_> = upstream.files.iter().filter(wanted).collect();
     let failed = |source| Error::File { path: "asynchronous runtime".into(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let downloads = Downloads::new()?;
-        let mut entries = Vec::new();
-        for release in upstream.files {
-            entries.push(fetch(&downloads, release, bundle).await?);
+        for (number, release) in (1..).zip(&releases) {
+            say(format_args!("{number}/{} {}", releases.len(), release.path));
+            let entry = fetch(&downloads, (*release).clone(), bundle.folder()).await?;
+            bundle.add([entry])?;
         }
-        Ok(entries)
+        Ok(())
     })
 }
 
@@ -40,12 +50,11 @@ async fn fetch(downloads: &Downloads, release: Release, bundle: &Path) -> Result
         Digest::Checksums(url) => published(&downloads.text(url, &beside("checksums")).await?, &release.url, url)?,
     };
     if destination.exists() && digest(&destination).map_err(Error::at(&destination))? == sha256 {
-        say(format_args!("{}: unchanged", release.path));
+        say(format_args!("    as released"));
     } else {
-        say(format_args!("{} ...", release.path));
         let start = Instant::now();
         downloads.file(&release.url, &sha256, &beside("partial"), &destination).await?;
-        say(format_args!("{}: {:.1} s", release.path, start.elapsed().as_secs_f64()));
+        say(format_args!("    {:.1} s", start.elapsed().as_secs_f64()));
     }
     Ok(Entry {
         path: release.path,

@@ -1,0 +1,211 @@
+//! Programs built from Go modules, and from this workspace.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    rc::Rc,
+};
+
+use bundle::digest;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Error,
+    definition::{Crate, Program},
+    modules::Builder,
+    part::Inputs,
+    tools::run,
+};
+use crate::collection;
+
+/// A program that is built.
+pub struct Built {
+    pub path: PathBuf,
+    pub inputs: Inputs,
+    pub version: String,
+    pub origin: String,
+}
+
+impl Builder<'_> {
+    /// Builds a program, once in a run.
+    pub fn program(&self, name: &str) -> Result<Rc<Built>, Error> {
+        if let Some(built) = self.built.borrow().get(name) {
+            return Ok(Rc::clone(built));
+        }
+        let built = match (self.modules.programs.get(name), self.modules.crates.get(name)) {
+            (Some(program), _) => self.go_program(name, program)?,
+            (_, Some(wanted)) => self.crate_program(name, wanted)?,
+            _ => return Err(self.inconsistent(format!("there is no program {name}"))),
+        };
+        let built = Rc::new(built);
+        self.built.borrow_mut().insert(name.to_owned(), Rc::clone(&built));
+        Ok(built)
+    }
+
+    /// Builds each of these, by name.
+    pub fn programs<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> Result<BTreeMap<&'n str, Rc<Built>>, Error> {
+        names.into_iter().map(|name| Ok((name.as_str(), self.program(name)?))).collect()
+    }
+
+    fn go_program(&self, name: &str, program: &Program) -> Result<Built, Error> {
+        let folder = self.source.join(&program.folder);
+        let version = version(&folder, program)?;
+        let path = self.work.join("bin").join(name);
+        let modfile = program.modfile.as_deref().unwrap_or("go.mod");
+        let is_ours = |file: &PathBuf| {
+            let is_requirement = file.extension().is_some_and(|extension| extension == "mod" || extension == "sum");
+            !is_requirement || file.file_stem() == Path::new(modfile).file_stem()
+        };
+        let files: Vec<_> = sources(&folder)?.into_iter().filter(is_ours).collect();
+        let inputs = Inputs::of(&json!([program, self.go]), &files, &[])?;
+        self.notes.make(&path, &inputs, || {
+            let mut go = go(&folder, program);
+            go.env("CGO_ENABLED", if program.cgo { "1" } else { "0" })
+                .args(["-buildvcs=false", "-trimpath", "-ldflags", &linker_flags(program, &version), "-o"])
+                .arg(&path);
+            if !program.tags.is_empty() {
+                go.args(["-tags", &program.tags.join(",")]);
+            }
+            run(go.arg(&program.package)).map(drop)
+        })?;
+        Ok(Built { path, inputs, origin: format!("{}@{version}", program.module), version })
+    }
+
+    fn crate_program(&self, name: &str, wanted: &Crate) -> Result<Built, Error> {
+        // Cargo itself knows whether there is something to do.
+        let failed = |error: crate::Error| Error::Compilation(name.to_owned(), error.to_string());
+        let made = collection::executable(&self.root, collection::native(), name, name).map_err(failed)?;
+        let inputs = Inputs::of(&digest(&made).map_err(Error::at(&made))?, &[], &[])?;
+        Ok(Built { path: made, inputs, version: wanted.version.clone(), origin: wanted.origin.clone() })
+    }
+
+    /// The version of a program, which need not be built for it.
+    pub fn version(&self, name: &str) -> Result<String, Error> {
+        match self.modules.crates.get(name) {
+            Some(wanted) => Ok(wanted.version.clone()),
+            None => self.go_definition(name).and_then(|program| version(&self.source.join(&program.folder), program)),
+        }
+    }
+
+    /// What a program is made of.
+    pub fn origin(&self, name: &str) -> Result<String, Error> {
+        Ok(format!("{}@{}", self.go_definition(name)?.module, self.version(name)?))
+    }
+
+    fn go_definition(&self, name: &str) -> Result<&Program, Error> {
+        self.modules.programs.get(name).ok_or_else(|| self.inconsistent(format!("there is no Go program {name}")))
+    }
+
+    /// Where Go keeps the files of a program's module, which are read-only.
+    pub fn module(&self, name: &str) -> Result<PathBuf, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Download {
+            dir: PathBuf,
+        }
+        let program = self.go_definition(name)?;
+        let mut download = Command::new("go");
+        download.current_dir(self.source.join(&program.folder)).args(["mod", "download", "-json", &program.module]);
+        let printed = run(&mut download)?;
+        let download: Download =
+            serde_json::from_str(&printed).map_err(|error| self.inconsistent(format!("{}: {error}", program.module)))?;
+        Ok(download.dir)
+    }
+}
+
+/// `go build` in a folder, with the requirements that the program has.
+fn go(folder: &Path, program: &Program) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(folder).arg("build");
+    if let Some(modfile) = &program.modfile {
+        go.args(["-modfile", modfile]);
+    }
+    go
+}
+
+/// The version that its folder pins a program's module to.
+pub fn version(folder: &Path, program: &Program) -> Result<String, Error> {
+    let path = folder.join(program.modfile.as_deref().unwrap_or("go.mod"));
+    let text = fs::read_to_string(&path).map_err(Error::at(&path))?;
+    pinned(&text, &program.module).ok_or_else(|| Error::Inconsistent { path, problem: format!("requires no {}", program.module) })
+}
+
+/// The version in a `go.mod`'s list of requirements.
+fn pinned(text: &str, module: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some(module)).then(|| words.next()).flatten().filter(|word| word.starts_with('v')).map(str::to_owned)
+    })
+}
+
+fn linker_flags(program: &Program, version: &str) -> String {
+    let mut parts = version.trim_start_matches('v').split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let mut flags = String::from("-s -w");
+    if program.cgo {
+        flags += " -extldflags -static";
+    }
+    for (variable, value) in &program.stamp {
+        let value = value.replace("{version}", version).replace("{major}", major).replace("{minor}", minor);
+        flags.extend([" -X ", variable, "=", &value]);
+    }
+    flags
+}
+
+/// The files below a folder, without Go's tests.
+pub fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).map_err(Error::at(&folder))? {
+            let path = entry.map_err(Error::at(&folder))?.path();
+            let is_test = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.go"));
+            if path.is_dir() {
+                pending.push(path);
+            } else if !is_test {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_requirements() {
+        let text = "module x\n\ngo 1.25.0\n\nrequire example.org/alone v1.2.3\n\nrequire (\n\texample.org/a v0.1.0\n\texample.org/a/b v0.2.0 // indirect\n)\n\ntool example.org/alone\n\nreplace (\n\texample.org/replaced => example.org/replaced v9.0.0\n)\n";
+        for (module, version) in [
+            ("example.org/alone", Some("v1.2.3")),
+            ("example.org/a", Some("v0.1.0")),
+            ("example.org/a/b", Some("v0.2.0")),
+            ("example.org/replaced", None),
+            ("example.org/absent", None),
+        ] {
+            assert_eq!(pinned(text, module).as_deref(), version, "{module}");
+        }
+    }
+
+    #[test]
+    fn stamps_carry_the_version() {
+        let stamp = [("a.gitVersion", "{version}"), ("a.gitMinor", "{minor}")];
+        let program = |cgo| Program {
+            folder: String::new(),
+            modfile: None,
+            package: String::new(),
+            module: String::new(),
+            cgo,
+            tags: Vec::new(),
+            libraries: Vec::new(),
+            stamp: stamp.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        assert_eq!(linker_flags(&program(false), "v1.35.0"), "-s -w -X a.gitMinor=35 -X a.gitVersion=v1.35.0");
+        assert_eq!(linker_flags(&program(true), "v1.35.0"), "-s -w -extldflags -static -X a.gitMinor=35 -X a.gitVersion=v1.35.0");
+    }
+}
