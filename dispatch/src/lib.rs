@@ -17,5 +17,7 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<lxd_images::LxdImages>(),
         Entry::of::<lxd_bootstrap_instance::LxdBootstrapInstance>(),
         Entry::of::<binary_fetch::BinaryFetch>(),
+        Entry::of::<bootstrap_k3s::BootstrapK3s>(),
+        Entry::of::<bootstrap_clusterctl::BootstrapClusterctl>(),
     ]
 }

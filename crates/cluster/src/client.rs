@@ -1,10 +1,12 @@
-use std::{future::Future, time::Duration};
+use std::{cell::Cell, future::Future, time::Duration};
 
+use ansible::Wait;
 use kube::{
     Api, Config,
     api::{DeleteParams, ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use serde_json::Value;
 
 use crate::{Error, Kubeconfig, Resource};
 
@@ -57,6 +59,24 @@ impl Client {
         Ok(self.answer("its version", self.api.apiserver_version()).await?.git_version)
     }
 
+    /// Waits until the cluster answers, and gives its version. By the deadline the last thing that kept it from answering is told.
+    pub async fn answers(&self, deadline: Duration) -> Result<String, Error> {
+        let last = Cell::new(None);
+        let wait = Wait::for_condition(format!("{}: its API answers", self.server), deadline);
+        let look = async || match self.version().await {
+            Err(error) if error.is_passing() => {
+                let seen = error.to_string();
+                last.set(Some(error));
+                Ok(Err(seen))
+            }
+            answer => answer.map(Ok),
+        };
+        match wait.until(look).await {
+            Err(Error::Wait(over)) => Err(last.take().unwrap_or(Error::Wait(over))),
+            answer => answer,
+        }
+    }
+
     /// An object that may not be there.
     pub async fn find(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<Option<DynamicObject>, Error> {
         self.answer(&what(resource.kind, namespace, name), self.objects(resource, namespace).get_opt(name)).await
@@ -71,12 +91,27 @@ impl Client {
     /// Sets the fields that the object has, and drops those that were set this way before and are no more. Fields of another
     /// manager are not taken over.
     pub async fn apply(&self, object: &DynamicObject) -> Result<DynamicObject, Error> {
+        self.patch(object, &PatchParams::apply(FIELD_MANAGER)).await
+    }
+
+    /// Sets the fields that the object has, and takes those of another manager over: for objects that are the lab's own.
+    pub async fn take_over(&self, object: &DynamicObject) -> Result<DynamicObject, Error> {
+        self.patch(object, &PatchParams::apply(FIELD_MANAGER).force()).await
+    }
+
+    async fn patch(&self, object: &DynamicObject, how: &PatchParams) -> Result<DynamicObject, Error> {
         let types = object.types.clone().unwrap_or_default();
         let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::NotFound { what: error.to_string() })?;
         let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref().unwrap_or_default());
         let objects = api(&self.api, &ApiResource::from_gvk(&kind), namespace);
-        let (how, patch) = (PatchParams::apply(FIELD_MANAGER), Patch::Apply(object));
-        self.answer(&what(&kind.kind, namespace, name), objects.patch(name, &how, &patch)).await
+        self.answer(&what(&kind.kind, namespace, name), objects.patch(name, how, &Patch::Apply(object))).await
+    }
+
+    /// Merges into an object; a null removes, whoever set it.
+    pub async fn merge(&self, resource: Resource, namespace: Option<&str>, name: &str, patch: &Value) -> Result<(), Error> {
+        let objects = self.objects(resource, namespace);
+        let how = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.answer(&what(resource.kind, namespace, name), objects.patch(name, &how, &Patch::Merge(patch))).await.map(drop)
     }
 
     /// Deletes an object; that it is not there is as good.

@@ -3,15 +3,14 @@
 use std::fmt;
 
 use kube::core::DynamicObject;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{Client, Error, resource};
 
 /// An entry of the inventory.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Provider {
     /// What it does.
-    #[serde(rename = "type")]
     pub kind: Kind,
     /// Its name: `kubeadm`.
     pub name: String,
@@ -20,7 +19,7 @@ pub struct Provider {
 }
 
 /// What a provider does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub enum Kind {
     /// Cluster API itself.
     #[serde(rename = "CoreProvider")]
@@ -46,6 +45,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// clusterctl's name of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Core => "CoreProvider",
+            Self::Bootstrap => "BootstrapProvider",
+            Self::ControlPlane => "ControlPlaneProvider",
+            Self::Infrastructure => "InfrastructureProvider",
+            Self::Ipam => "IPAMProvider",
+            Self::RuntimeExtension => "RuntimeExtensionProvider",
+            Self::Addon => "AddonProvider",
+        }
+    }
+
     /// The flag of `clusterctl init` that asks for such a provider.
     #[must_use]
     pub fn flag(self) -> &'static str {
@@ -134,7 +147,8 @@ mod tests {
             (Kind::Addon, "helm", "addon-helm", "AddonProvider"),
         ] {
             assert_eq!(Provider::new(kind, name, "v1").label(), label);
-            assert_eq!(serde_json::to_value(kind).unwrap(), written);
+            assert_eq!(kind.name(), written);
+            assert_eq!(serde_json::from_value::<Kind>(written.into()).unwrap(), kind);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The domain, without I/O: what the lab is made of, what its objects are called, and which keys they carry.
 
 pub mod address;
+pub mod capi;
 mod isolation;
 pub mod keys;
 pub mod lifecycle;

@@ -6,6 +6,10 @@ pub const LXD_CHANNEL: &str = "6/stable";
 pub const KUBECTL: &str = "v1.35.3";
 /// clusterctl, which is Cluster API's version too.
 pub const CLUSTERCTL: &str = "v1.12.5";
+/// cert-manager, which Cluster API's webhooks have their certificates from.
+pub const CERT_MANAGER: &str = "v1.20.1";
+/// The infrastructure provider.
+pub const CAPN: &str = "v0.8.5";
 /// k3s, which carries the bootstrap cluster.
 pub const K3S: &str = "v1.35.3+k3s1";
 
