@@ -73,7 +73,8 @@ impl Client {
         let call = call.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, &key);
         let response = call.send().await.map_err(|error| self.broken(&REQUEST, &error))?;
         let status = response.status();
-        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).is_some_and(|proof| *proof == derive_accept_key(key.as_bytes()));
+        let accepted =
+            response.headers().get(SEC_WEBSOCKET_ACCEPT).is_some_and(|proof| *proof == derive_accept_key(key.as_bytes()));
         if status != StatusCode::SWITCHING_PROTOCOLS || !accepted {
             let message = format!("answered with status {status} instead of a websocket");
             return Err(Error::Refused { request: REQUEST.to_owned(), status: status.as_u16(), message });
@@ -135,7 +136,7 @@ impl Socket {
                 Err(_) if asked => return Err(lost("the server has fallen silent")),
                 Err(_) => {
                     asked = true;
-                    self.0.send(Message::Ping(Default::default())).await.map_err(|error| lost(cause(&error)))?;
+                    self.0.send(Message::Ping(Vec::new().into())).await.map_err(|error| lost(cause(&error)))?;
                     continue;
                 }
             }
@@ -207,7 +208,11 @@ mod tests {
                 r#"{"type": "operation", "metadata": {"status_code": 400, "resources": {"instances": ["/1.0/instances/cp-1"]}}}"#,
                 Some(("operation", "cp-1")),
             ),
-            ("an operation on nothing", r#"{"type": "operation", "metadata": {"status_code": 200, "resources": null}}"#, Some(("operation", ""))),
+            (
+                "an operation on nothing",
+                r#"{"type": "operation", "metadata": {"status_code": 200, "resources": null}}"#,
+                Some(("operation", "")),
+            ),
             ("a kind that was not asked for", r#"{"type": "logging", "metadata": {"message": "x"}}"#, None),
             ("no event at all", "{", None),
         ] {

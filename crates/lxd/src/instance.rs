@@ -16,6 +16,8 @@ pub struct Instance {
     pub kind: String,
     /// The project it lives in.
     pub project: String,
+    /// The member of LXD's cluster that carries it.
+    pub location: String,
     /// Its description.
     pub description: String,
     /// Its CPU architecture.
@@ -55,16 +57,21 @@ pub struct InstanceState {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Interface {
+    /// Its peer on the host; empty if it has none.
+    pub host_name: String,
     /// Its addresses.
     pub addresses: Vec<Address>,
 }
 
-/// An address of an interface.
+/// An address of an interface, with LXD's own names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+#[allow(clippy::struct_field_names)]
 pub struct Address {
     /// The address.
     pub address: String,
+    /// The length of its network's prefix.
+    pub netmask: String,
     /// `global`, `link` or `local`.
     pub scope: String,
 }
@@ -116,6 +123,15 @@ pub struct Exec {
     pub stdout: String,
     /// What it wrote to its standard error.
     pub stderr: String,
+}
+
+impl Exec {
+    /// What it said last, on its standard error if it said anything there.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let words = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        words.trim().to_owned()
+    }
 }
 
 /// How long an instance may take to shut down before it is stopped by force, in seconds.
@@ -181,8 +197,12 @@ mod tests {
     use super::*;
 
     fn state(addresses: &[(&str, &str)]) -> InstanceState {
-        let addresses = addresses.iter().map(|(a, s)| Address { address: (*a).into(), scope: (*s).into() }).collect();
-        InstanceState { network: Some(BTreeMap::from([("eth0".into(), Interface { addresses })])), ..InstanceState::default() }
+        let addresses =
+            addresses.iter().map(|(a, s)| Address { address: (*a).into(), scope: (*s).into(), ..Address::default() }).collect();
+        InstanceState {
+            network: Some(BTreeMap::from([("eth0".into(), Interface { addresses, ..Interface::default() })])),
+            ..InstanceState::default()
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The provider's own kinds.
 
+// Each column of a kind has a type.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -1,8 +1,19 @@
-//! Stand-in for Cluster API's infrastructure provider for LXD and Incus.
+//! Stand-in for Cluster API's infrastructure provider for LXD and Incus, for labs that have nothing but package registries.
 
 mod api;
+mod balancer;
+mod capi;
+mod cluster;
+mod conditions;
+mod context;
+mod controllers;
+mod deed;
 mod health;
+mod identity;
+mod instance;
+mod machine;
 mod manifest;
+mod template;
 
 use clap::{Parser, Subcommand};
 
@@ -41,14 +52,18 @@ fn main() -> Result<(), Failure> {
     match Arguments::parse().command {
         Command::Manifest { image } => print!("{}", manifest::components(&image)?),
         Command::Metadata => print!("{}", manifest::metadata()?),
-        Command::Run { health_port, .. } => first_cut(health_port)?,
+        Command::Run { namespace, health_port } => run(&namespace, health_port)?,
     }
     Ok(())
 }
 
 #[tokio::main]
-async fn first_cut(health_port: u16) -> Result<(), Failure> {
+async fn run(namespace: &str, health_port: u16) -> Result<(), Failure> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
+    let kube = kube::Client::try_default().await?;
     let readiness = health::Readiness::default();
-    readiness.declare();
-    match health::serve(health_port, readiness).await? {}
+    tokio::select! {
+        served = health::serve(health_port, readiness.clone()) => match served? {},
+        () = controllers::run(kube, namespace, readiness.clone()) => Ok(()),
+    }
 }

@@ -1,0 +1,169 @@
+//! Which events have which objects looked at.
+
+use std::{fmt::Debug, sync::Arc};
+
+use futures_util::{Stream, StreamExt, future, stream};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller,
+        controller::Error as ControllerError,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    api::{LXCCluster, LXCMachine},
+    balancer,
+    capi::{self, Cluster, Machine},
+    cluster,
+    context::{Context, Error},
+    health::Readiness,
+    identity::{Identities, Word},
+    machine,
+};
+
+/// Reconciles the clusters and machines of a namespace, or of all, until the manager is told to end.
+pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
+    let (cluster_words, for_clusters) = mpsc::unbounded_channel();
+    let (machine_words, for_machines) = mpsc::unbounded_channel();
+    let identities = Arc::new(Identities::new(kube.clone(), vec![cluster_words, machine_words]));
+    let context = Arc::new(Context::new(kube.clone(), identities));
+
+    let clusters = Controller::new(within::<LXCCluster>(&kube, namespace), watcher::Config::default());
+    let machines = Controller::new(within::<LXCMachine>(&kube, namespace), watcher::Config::default());
+    let (cluster_store, machine_store) = (clusters.store(), machines.store());
+    let stores = future::join(async { cluster_store.wait_until_ready().await.is_ok() }, async {
+        machine_store.wait_until_ready().await.is_ok()
+    });
+    let ready = async {
+        if stores.await == (true, true) {
+            readiness.declare();
+        }
+    };
+
+    let any = watcher::Config::default;
+    let clusters = clusters
+        .watches(within::<Cluster>(&kube, namespace), any(), {
+            let store = cluster_store.clone();
+            move |cluster: Cluster| {
+                let name = cluster.name_any();
+                select(&store, |known| {
+                    known.namespace() == cluster.namespace() && capi::owner::<Cluster>(&known.metadata) == Some(&name)
+                })
+            }
+        })
+        .watches(within::<LXCMachine>(&kube, namespace), any(), {
+            let store = cluster_store.clone();
+            move |machine: LXCMachine| select(&store, |known| has(known, &machine))
+        })
+        .watches(within::<PartialObjectMeta<Secret>>(&kube, namespace), any(), {
+            let store = cluster_store.clone();
+            move |secret: PartialObjectMeta<Secret>| {
+                let named =
+                    |known: &LXCCluster| known.namespace() == secret.namespace() && known.spec.secret_ref.name == secret.name_any();
+                select(&store, named)
+            }
+        })
+        .reconcile_on({
+            let (store, machines) = (cluster_store.clone(), machine_store.clone());
+            heard(
+                for_clusters,
+                move |namespace, name| {
+                    let key = ObjectRef::<LXCMachine>::new(name).within(namespace);
+                    let machine = machines.get(&key);
+                    select(&store, |known| {
+                        known.namespace().as_deref() == Some(namespace)
+                            && (balancer::name(&known.name_any(), namespace) == name
+                                || machine.as_ref().is_some_and(|machine| has(known, machine)))
+                    })
+                },
+                cluster_store.clone(),
+            )
+        })
+        .shutdown_on_signal()
+        .run(cluster::reconcile, |object, _, context| context.failed(&*object), context.clone());
+    let machines = machines
+        .watches(within::<Machine>(&kube, namespace), any(), |machine: Machine| {
+            let reference = &machine.spec.infrastructure_ref;
+            let ours = reference.kind == LXCMachine::kind(&());
+            ours.then(|| ObjectRef::new(&reference.name).within(&machine.namespace().unwrap_or_default()))
+        })
+        .watches(within::<Cluster>(&kube, namespace), any(), {
+            let store = machine_store.clone();
+            move |cluster: Cluster| {
+                let name = cluster.name_any();
+                select(&store, |known| {
+                    known.namespace() == cluster.namespace() && capi::cluster_label(&known.metadata) == Some(&name)
+                })
+            }
+        })
+        .watches(within::<LXCCluster>(&kube, namespace), any(), {
+            let store = machine_store.clone();
+            move |cluster: LXCCluster| select(&store, |known| has(&cluster, known))
+        })
+        .reconcile_on({
+            let store = machine_store.clone();
+            heard(
+                for_machines,
+                move |namespace, name| {
+                    let key = ObjectRef::new(name).within(namespace);
+                    store.get(&key).map(|_| key).into_iter().collect()
+                },
+                machine_store.clone(),
+            )
+        })
+        .shutdown_on_signal()
+        .run(machine::reconcile, |object, _, context| context.failed(&*object), context);
+    future::join3(ready, clusters.for_each(report), machines.for_each(report)).await;
+}
+
+fn within<K>(kube: &Client, namespace: &str) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    if namespace.is_empty() { Api::all(kube.clone()) } else { Api::namespaced(kube.clone(), namespace) }
+}
+
+/// The known objects that something happened to.
+fn select<K>(store: &Store<K>, concerned: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    store.state().iter().filter(|known| concerned(known)).map(|known| ObjectRef::from_obj(&**known)).collect()
+}
+
+/// The machine is one of the cluster's.
+fn has(cluster: &LXCCluster, machine: &LXCMachine) -> bool {
+    let name = capi::cluster_label(&machine.metadata);
+    name.is_some() && cluster.metadata.namespace == machine.metadata.namespace && capi::owner::<Cluster>(&cluster.metadata) == name
+}
+
+/// What LXD tells, as the objects that it concerns.
+fn heard<K>(
+    mut words: mpsc::UnboundedReceiver<Word>,
+    concerned: impl Fn(&str, &str) -> Vec<ObjectRef<K>> + Send + 'static,
+    store: Store<K>,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    stream::poll_fn(move |task| words.poll_recv(task)).flat_map(move |word| {
+        stream::iter(match word {
+            Word::Instance { namespace, name } => concerned(&namespace, &name),
+            Word::Anything => select(&store, |_| true),
+        })
+    })
+}
+
+async fn report<K: Debug>(outcome: Result<K, ControllerError<Error, watcher::Error>>) {
+    match outcome {
+        Ok(_) | Err(ControllerError::ObjectNotFound(_)) => {}
+        Err(error) => tracing::warn!("{error}"),
+    }
+}

@@ -1,0 +1,82 @@
+//! What is done to an instance. Each deed can be done again: whoever looks afterwards sees whether there is still something to do.
+
+use std::time::Duration;
+
+use ansible::Wait;
+use lxd::{Client, State};
+use serde_json::{Value, json};
+
+use crate::{conditions::Verdict, instance::addresses};
+
+/// How long LXD may take for each.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long an instance that runs may go without an address.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(60);
+/// How long LXD may take to stop an instance by force, in seconds.
+const STOPPING: u32 = 30;
+
+/// Something to do to an instance.
+#[derive(Debug, PartialEq)]
+pub enum Deed {
+    /// Make it.
+    Create {
+        /// What LXD wants to hear.
+        body: Value,
+        /// The member of LXD's cluster that is to carry it.
+        target: Option<String>,
+    },
+    /// Start it.
+    Start,
+    /// Wait until it has an address.
+    AwaitAddress,
+    /// Stop it without asking it: whatever it still does is not wanted any more.
+    Stop,
+    /// Delete it.
+    Delete,
+}
+
+impl Deed {
+    /// What is said while it takes its time.
+    pub fn progress(&self) -> Verdict {
+        let (reason, message) = match self {
+            Self::Create { body, .. } => ("Creating", format!("LXD makes the instance of {}", body["source"])),
+            Self::Start => ("Starting", "LXD starts the instance".to_owned()),
+            Self::AwaitAddress => ("WaitingForAddress", "the instance runs and has no address yet".to_owned()),
+            Self::Stop | Self::Delete => ("Deleting", "LXD deletes the instance".to_owned()),
+        };
+        Verdict::no(reason, message)
+    }
+
+    /// Does it.
+    pub async fn carry_out(&self, client: &Client, name: &str) -> Result<(), lxd::Error> {
+        let client = client.patient(PATIENCE);
+        match self {
+            Self::Create { body, target } => {
+                let path = target.as_ref().map_or_else(|| "instances".to_owned(), |target| format!("instances?target={target}"));
+                client.post(&path, body).await.map(drop)
+            }
+            Self::Start => {
+                // A manager that was killed may have left LXD still making it.
+                client.settle("instances", name).await?;
+                client.set_instance_state(name, State::Start).await
+            }
+            Self::AwaitAddress => await_address(&client, name).await,
+            Self::Stop => {
+                client.settle("instances", name).await?;
+                let stop = json!({"action": "stop", "force": true, "timeout": STOPPING});
+                client.put(&format!("instances/{name}/state"), &stop, None).await.map(drop)
+            }
+            Self::Delete => client.delete(&format!("instances/{name}")).await.map(drop),
+        }
+    }
+}
+
+/// LXD tells of no address, so it is asked.
+async fn await_address(client: &Client, name: &str) -> Result<(), lxd::Error> {
+    let wait = Wait::for_condition(format!("{name}: an address"), ADDRESS_PATIENCE);
+    let look = async || {
+        let state = client.instance_state(name).await?;
+        Ok(if addresses(&state).is_empty() { Err(format!("the instance is {} and has none", state.status)) } else { Ok(()) })
+    };
+    wait.until(look).await
+}

@@ -1,0 +1,310 @@
+//! What an instance is made of, and what is read off one.
+
+use std::collections::BTreeMap;
+
+use lxd::{Client, Config, Devices, InstanceState, Profile, Server};
+use serde_json::{Value, json};
+
+use crate::{api::Image, conditions::Verdict};
+
+const CLUSTER_KEY: &str = "user.cluster-name";
+const NAMESPACE_KEY: &str = "user.cluster-namespace";
+const ROLE_KEY: &str = "user.cluster-role";
+const MACHINE_KEY: &str = "user.machine-name";
+/// What cloud-init finds in the instance.
+pub const USER_DATA_KEY: &str = "cloud-init.user-data";
+
+/// Why there can never be such an instance.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A device that cannot be read.
+    #[error("the device `{0}` is not of the form name,key=value[,key=value]")]
+    Device(String),
+    /// The image is to be of the Machine's version, and there is none.
+    #[error("the image's name `{0}` holds VERSION, but the Machine has no version")]
+    VersionMissing(String),
+    /// A kind of instance that this provider does not make.
+    #[error("instances of type `{0}` are not made by this stand-in; it makes containers and virtual machines")]
+    Kind(String),
+    /// User data that is not cloud-init's.
+    #[error("bootstrap data in the format `{0}` is not supported; cloud-config is")]
+    Format(String),
+}
+
+impl Invalid {
+    /// The condition's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Device(_) => "InvalidDevice",
+            Self::VersionMissing(_) => "VersionMissing",
+            Self::Kind(_) => "UnsupportedInstanceType",
+            Self::Format(_) => "UnsupportedBootstrapFormat",
+        }
+    }
+}
+
+/// What an instance is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It runs a control plane.
+    ControlPlane,
+    /// It runs pods.
+    Worker,
+    /// It stands before a control plane.
+    LoadBalancer,
+}
+
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Worker => "worker",
+            Self::LoadBalancer => "loadbalancer",
+        }
+    }
+}
+
+/// Whose an instance is.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The Cluster.
+    pub cluster: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+}
+
+impl Owner<'_> {
+    /// The keys by which an instance is known.
+    pub fn marks(&self, role: Role, machine: Option<&str>) -> Config {
+        let mut marks = Config::from([
+            (CLUSTER_KEY.to_owned(), self.cluster.to_owned()),
+            (NAMESPACE_KEY.to_owned(), self.namespace.to_owned()),
+            (ROLE_KEY.to_owned(), role.as_str().to_owned()),
+        ]);
+        marks.extend(machine.map(|name| (MACHINE_KEY.to_owned(), name.to_owned())));
+        marks
+    }
+
+    /// Whether the instance with this configuration is the owner's, in this role.
+    pub fn has(&self, config: &Config, role: Role) -> bool {
+        self.marks(role, None).iter().all(|(key, value)| config.get(key) == Some(value))
+    }
+}
+
+/// Where an instance's image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In LXD, under an alias.
+    Alias(String),
+    /// In LXD.
+    Fingerprint(String),
+    /// On another server.
+    Remote {
+        /// Its address.
+        server: String,
+        /// How it is spoken to.
+        protocol: String,
+        /// The image's alias there.
+        alias: String,
+        /// The image's fingerprint.
+        fingerprint: String,
+    },
+}
+
+impl Source {
+    /// What an image's specification means, for a Machine of this version.
+    pub fn of(image: &Image, version: Option<&str>, server: &Server) -> Result<Self, Invalid> {
+        let name = match version {
+            Some(version) => image.name.replace("VERSION", version),
+            None if image.name.contains("VERSION") => return Err(Invalid::VersionMissing(image.name.clone())),
+            None => image.name.clone(),
+        };
+        let remote = |server: &str, protocol: &str, alias: String| {
+            let (server, protocol) = (server.to_owned(), protocol.to_owned());
+            Self::Remote { server, protocol, alias, fingerprint: image.fingerprint.clone() }
+        };
+        if !image.server.is_empty() {
+            return Ok(remote(&image.server, &image.protocol, name));
+        }
+        if !image.fingerprint.is_empty() {
+            return Ok(Self::Fingerprint(image.fingerprint.clone()));
+        }
+        let public = if server.environment.server == "incus" {
+            "https://images.linuxcontainers.org"
+        } else {
+            "https://images.lxd.canonical.com"
+        };
+        let known = name.split_once(':').and_then(|(prefix, rest)| match prefix {
+            "capi" => Some(("https://images.linuxcontainers.org/capn/", rest.to_owned())),
+            "capi-stg" => Some(("https://images-stg.capn.open-cloud.xyz/capn/staging/", rest.to_owned())),
+            "images" => Some((public, rest.to_owned())),
+            "debian" => Some((public, format!("debian/{rest}/cloud"))),
+            "ubuntu" => Some(("https://cloud-images.ubuntu.com/releases", rest.to_owned())),
+            _ => None,
+        });
+        Ok(known.map_or(Self::Alias(name), |(server, alias)| remote(server, "simplestreams", alias)))
+    }
+
+    /// What LXD wants to hear.
+    pub fn body(&self) -> Value {
+        match self {
+            Self::Alias(alias) => json!({"type": "image", "alias": alias}),
+            Self::Fingerprint(fingerprint) => json!({"type": "image", "fingerprint": fingerprint}),
+            Self::Remote { server, protocol, alias, fingerprint } => {
+                let mut body = json!({"type": "image", "mode": "pull", "server": server, "protocol": protocol});
+                let (key, value) = if fingerprint.is_empty() { ("alias", alias) } else { ("fingerprint", fingerprint) };
+                body[key] = json!(value);
+                body
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alias(name) | Self::Fingerprint(name) => f.write_str(name),
+            Self::Remote { server, alias, fingerprint, .. } => {
+                write!(f, "{} of {server}", if alias.is_empty() { fingerprint } else { alias })
+            }
+        }
+    }
+}
+
+/// Devices, each written as `name,key=value[,key=value]`.
+pub fn devices(written: &[String]) -> Result<Devices, Invalid> {
+    let device = |text: &String| {
+        let (name, keys) = text.split_once(',')?;
+        let keys: Option<Config> =
+            keys.split(',').map(|pair| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect();
+        let well_formed = |keys: &Config| !name.is_empty() && keys.keys().all(|key| !key.is_empty());
+        keys.filter(well_formed).map(|keys| (name.to_owned(), keys))
+    };
+    written.iter().map(|text| device(text).ok_or_else(|| Invalid::Device(text.clone()))).collect()
+}
+
+/// What a machine gets that is not told to go without: as the provider's own profile for LXD has it.
+pub fn kubeadm_profile(unprivileged: bool) -> (Config, Devices) {
+    let modules =
+        "ip_vs,ip_vs_rr,ip_vs_wrr,ip_vs_sh,ip_tables,ip6_tables,iptable_raw,netlink_diag,nf_nat,overlay,br_netfilter,xt_socket";
+    let mut config = pairs(&[("security.nesting", "true"), ("linux.kernel_modules", modules)]);
+    if !unprivileged {
+        config.insert("security.privileged".to_owned(), "true".to_owned());
+    }
+    let boot = pairs(&[("type", "disk"), ("source", "/boot"), ("path", "/usr/lib/ostree-boot"), ("readonly", "true")]);
+    let silenced = ["snapd.service", "snapd.socket", "apparmor.service"].into_iter().map(|unit| {
+        let path = format!("/usr/lib/systemd/system/{unit}");
+        (format!("00-disable-{}", unit.replace('.', "-")), pairs(&[("type", "disk"), ("source", "/dev/null"), ("path", &path)]))
+    });
+    (config, silenced.chain([("00-boot".to_owned(), boot)]).collect())
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The addresses by which others reach an instance: the global ones of interfaces with a peer on the host, but no virtual addresses,
+/// sorted as text. The first is the instance's.
+pub fn addresses(state: &InstanceState) -> Vec<String> {
+    let interfaces = state.network.iter().flatten().filter(|(_, interface)| !interface.host_name.is_empty());
+    let addresses = interfaces.flat_map(|(_, interface)| &interface.addresses);
+    let usable = addresses.filter(|address| address.scope == "global" && !matches!(address.netmask.as_str(), "32" | "128"));
+    let mut usable: Vec<String> = usable.map(|address| address.address.clone()).collect();
+    usable.sort();
+    usable.dedup();
+    usable
+}
+
+/// What a new instance would need and LXD lacks. LXD's own refusal does not tell these from anything else that is not found.
+pub async fn lacking(client: &Client, source: Option<&Source>, profiles: &[String]) -> Result<Option<Verdict>, lxd::Error> {
+    if let Some(Source::Alias(alias)) = source
+        && client.find_alias(alias).await?.is_none()
+    {
+        let message = format!("LXD has no image {alias} in the identity's project; `lxc image alias list` shows what it has");
+        return Ok(Some(Verdict::no("ImageNotFound", message)));
+    }
+    for profile in profiles {
+        if client.find::<Profile>(profile).await?.is_none() {
+            let message =
+                format!("LXD has no profile {profile} in the identity's project; the role lxd_profiles makes those of the lab");
+            return Ok(Some(Verdict::no("ProfileNotFound", message)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_or_refused() {
+        let read = devices(&["eth1,type=nic,network=ext".into(), "kmsg,type=unix-char".into()]).unwrap();
+        assert_eq!(read["eth1"], pairs(&[("type", "nic"), ("network", "ext")]));
+        assert_eq!(read.len(), 2);
+        for wrong in ["", "eth1", "eth1,", "eth1,nic", ",type=nic", "eth1,type=nic,", "eth1,=nic"] {
+            assert_eq!(devices(&[wrong.to_owned()]), Err(Invalid::Device(wrong.to_owned())), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn images_are_found() {
+        let image = |name: &str| Image { name: name.to_owned(), ..Image::default() };
+        let given = Image { server: "https://mirror".into(), protocol: "simplestreams".into(), ..image("x/VERSION") };
+        for (case, image, version, expected) in [
+            ("a local alias", image("kubeadm/VERSION"), Some("v1.35.0"), "kubeadm/v1.35.0"),
+            ("no version in it", image("haproxy"), None, "haproxy"),
+            (
+                "a shorthand",
+                image("capi:kubeadm/VERSION"),
+                Some("v1.35.0"),
+                "kubeadm/v1.35.0 of https://images.linuxcontainers.org/capn/",
+            ),
+            ("Debian's", image("debian:12"), None, "debian/12/cloud of https://images.lxd.canonical.com"),
+            ("Ubuntu's", image("ubuntu:24.04"), None, "24.04 of https://cloud-images.ubuntu.com/releases"),
+            ("a fingerprint", Image { fingerprint: "c0ffee".into(), ..image("x") }, None, "c0ffee"),
+            ("a server", given, Some("v1"), "x/v1 of https://mirror"),
+        ] {
+            assert_eq!(Source::of(&image, version, &Server::default()).unwrap().to_string(), expected, "{case}");
+        }
+        let missing = Source::of(&image("kubeadm/VERSION"), None, &Server::default());
+        assert_eq!(missing.unwrap_err().reason(), "VersionMissing");
+    }
+
+    #[test]
+    fn an_owner_is_known_by_all_keys() {
+        let owner = Owner { cluster: "mgmt", namespace: "lab" };
+        let config = owner.marks(Role::Worker, Some("mgmt-md-0"));
+        assert_eq!(config["user.machine-name"], "mgmt-md-0");
+        assert!(owner.has(&config, Role::Worker));
+        assert!(!owner.has(&config, Role::ControlPlane));
+        // A name that begins like another one is another name.
+        assert!(!Owner { cluster: "mgmt-1", namespace: "lab" }.has(&config, Role::Worker));
+        assert!(!Owner { cluster: "mgmt", namespace: "other" }.has(&config, Role::Worker));
+        assert!(!owner.has(&Config::new(), Role::Worker));
+    }
+
+    #[test]
+    fn the_first_address_as_text_is_the_instances() {
+        let state = |interfaces: Value| serde_json::from_value::<InstanceState>(json!({"network": interfaces})).unwrap();
+        let address = |address: &str, netmask: &str, scope: &str| json!({"address": address, "netmask": netmask, "scope": scope});
+        let eth0 = json!({"host_name": "veth1", "addresses": [
+            address("fd42:77:1::5", "64", "global"), address("10.77.0.5", "24", "global"), address("fe80::1", "64", "link"),
+            address("10.77.0.200", "32", "global"), address("fd42:77:1::200", "128", "global"),
+        ]});
+        let cni0 = json!({"host_name": "", "addresses": [address("10.244.0.1", "24", "global")]});
+        let late = json!({"host_name": "veth1", "addresses": [address("fd42:77:1::5", "64", "global")]});
+        let external = json!({"host_name": "veth2", "addresses": [address("2001:db8::5", "64", "global")]});
+        for (case, interfaces, expected) in [
+            (
+                "both families",
+                json!({"eth0": eth0, "cni0": cni0, "lo": {"host_name": "", "addresses": [address("127.0.0.1", "8", "local")]}}),
+                vec!["10.77.0.5", "fd42:77:1::5"],
+            ),
+            ("IPv4 is late", json!({"eth0": late, "eth1": external}), vec!["2001:db8::5", "fd42:77:1::5"]),
+            ("stopped", Value::Null, vec![]),
+        ] {
+            assert_eq!(addresses(&state(interfaces)), expected, "{case}");
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Machines: one instance each.
+
+use std::sync::Arc;
+
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use kube::{ResourceExt, runtime::controller::Action};
+use lxd::{Client, Instance, Server};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Image, Initialization, LXCCluster, LXCMachine, LXCMachineStatus, MachineAddress},
+    capi::{self, Cluster, Machine},
+    conditions::{self, Verdict},
+    context::{self, Context, Edit, Error, Step},
+    deed::Deed,
+    instance::{self, Invalid, Owner, Role, Source, USER_DATA_KEY},
+};
+
+/// The image of a machine that names none.
+const DEFAULT_IMAGE: &str = "capi:kubeadm/VERSION";
+
+/// What Kubernetes knows.
+#[derive(Clone)]
+struct Objects {
+    object: LXCMachine,
+    machine: Option<Machine>,
+    cluster: Option<Cluster>,
+    infrastructure: Option<LXCCluster>,
+    bootstrap: Option<Bootstrap>,
+}
+
+/// What the machine does when it starts first.
+#[derive(Clone, Default)]
+struct Bootstrap {
+    format: String,
+    data: String,
+}
+
+/// A machine of which Kubernetes knows enough for LXD to be asked.
+struct Subject<'a> {
+    object: &'a LXCMachine,
+    name: String,
+    namespace: String,
+    cluster: &'a str,
+    infrastructure: &'a LXCCluster,
+    purpose: Purpose<'a>,
+}
+
+/// What is to become of it.
+enum Purpose<'a> {
+    Run { machine: &'a Machine, bootstrap: Option<&'a Bootstrap> },
+    Go,
+}
+
+/// What LXD knows.
+#[derive(Clone, Default)]
+struct Seen {
+    server: Server,
+    instance: Option<Instance>,
+    addresses: Vec<String>,
+    /// What a new instance would need and LXD lacks.
+    lacking: Option<Verdict>,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Do(Deed),
+    Step(Step<Report>),
+}
+
+/// What is to be said of the machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Report {
+    paused: bool,
+    verdict: Option<Verdict>,
+    provisioned: bool,
+    addresses: Vec<String>,
+    location: Option<String>,
+}
+
+/// Brings a machine to what it should be, as far as it can be brought now.
+pub async fn reconcile(object: Arc<LXCMachine>, context: Arc<Context>) -> Result<Action, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    // What is at hand may be older than what was written last.
+    let Some(mut object) = context.api::<LXCMachine>(&namespace).get_opt(&object.name_any()).await? else {
+        return Ok(Action::await_change());
+    };
+    match converge(&mut object, &context).await {
+        Ok(report) => {
+            if let Some(report) = report {
+                publish(&mut object, &report, &context).await?;
+            }
+            context.succeeded(&object);
+            Ok(Action::await_change())
+        }
+        Err(error) => {
+            if let Some(verdict) = error.verdict() {
+                publish(&mut object, &Report::of(verdict), &context).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Looks, does one thing, and looks again. Whatever was done when the manager was killed, the next look shows it.
+async fn converge(object: &mut LXCMachine, context: &Context) -> Result<Option<Report>, Error> {
+    let api = context.api::<LXCMachine>(&object.namespace().unwrap_or_default());
+    loop {
+        let objects = Objects::read(object, context).await?;
+        let step = match gate(&objects) {
+            Err(step) => step,
+            Ok(subject) => {
+                let client = context.identities.connect(&subject.namespace, &subject.infrastructure.spec.secret_ref.name).await?;
+                match plan(&subject, &Seen::read(&subject, &client).await?) {
+                    Next::Step(step) => step,
+                    Next::Do(deed) => {
+                        publish(object, &Report::of(deed.progress()), context).await?;
+                        deed.carry_out(&client, &subject.name).await?;
+                        continue;
+                    }
+                }
+            }
+        };
+        match step {
+            Step::Edit(edit) => *object = edit.apply(&api, object).await?,
+            Step::Rest(report) => return Ok(report),
+        }
+    }
+}
+
+impl Objects {
+    async fn read(object: &LXCMachine, context: &Context) -> Result<Self, kube::Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let machine = match capi::owner::<Machine>(&object.metadata) {
+            Some(name) => context.api::<Machine>(&namespace).get_opt(name).await?,
+            None => None,
+        };
+        // The label stays when the Machine is gone.
+        let name = machine.as_ref().map(|machine| machine.spec.cluster_name.as_str()).or(capi::cluster_label(&object.metadata));
+        let cluster = match name {
+            Some(name) => context.api::<Cluster>(&namespace).get_opt(name).await?,
+            None => None,
+        };
+        let infrastructure = match cluster.as_ref().and_then(|cluster| cluster.spec.infrastructure_ref.as_ref()) {
+            Some(reference) => context.api::<LXCCluster>(&namespace).get_opt(&reference.name).await?,
+            None => None,
+        };
+        let bootstrap = match machine.as_ref().and_then(|machine| machine.spec.bootstrap.data_secret_name.as_ref()) {
+            Some(name) => context.api::<Secret>(&namespace).get_opt(name).await?.map(|secret| Bootstrap::of(&secret)),
+            None => None,
+        };
+        Ok(Self { object: object.clone(), machine, cluster, infrastructure, bootstrap })
+    }
+}
+
+impl Bootstrap {
+    fn of(secret: &Secret) -> Self {
+        let value = |key| secret.data.as_ref()?.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
+        Self { format: value("format").unwrap_or_else(|| "cloud-config".to_owned()), data: value("value").unwrap_or_default() }
+    }
+}
+
+/// Whether there is something to do in LXD; if not, what comes first.
+fn gate(objects: &Objects) -> Result<Subject<'_>, Step<Report>> {
+    let object = &objects.object;
+    let wait = |reason: &str, message: &str| Err(Step::Rest(Some(Report::of(Verdict::no(reason, message)))));
+    let (goes, finalized) = (object.metadata.deletion_timestamp.is_some(), context::is_finalized(object));
+    if goes && !finalized {
+        return Err(Step::Rest(None));
+    }
+    if !goes && objects.machine.is_none() {
+        return wait("WaitingForOwner", "no Machine owns this object yet");
+    }
+    let Some(cluster) = &objects.cluster else {
+        return wait("WaitingForCluster", "there is no Cluster of this machine");
+    };
+    if capi::is_paused(cluster, &object.metadata) {
+        return Err(Step::Rest(Some(Report { paused: true, ..Report::default() })));
+    }
+    if !finalized {
+        return Err(Step::Edit(Edit::AddFinalizer));
+    }
+    let Some(infrastructure) = &objects.infrastructure else {
+        return wait(
+            "WaitingForClusterInfrastructure",
+            "there is no LXCCluster of this machine's Cluster, and so no identity for LXD",
+        );
+    };
+    let purpose = match &objects.machine {
+        Some(machine) if !goes => Purpose::Run { machine, bootstrap: objects.bootstrap.as_ref() },
+        _ => Purpose::Go,
+    };
+    let provisioned =
+        infrastructure.status.as_ref().and_then(|status| status.initialization.as_ref()).is_some_and(|now| now.provisioned);
+    if !goes && !provisioned && object.spec.provider_id.is_none() {
+        return wait("WaitingForClusterInfrastructure", "the cluster's infrastructure is not provisioned yet");
+    }
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    Ok(Subject { object, name, namespace, cluster: cluster.metadata.name.as_deref().unwrap_or_default(), infrastructure, purpose })
+}
+
+impl Subject<'_> {
+    fn owner(&self) -> Owner<'_> {
+        Owner { cluster: self.cluster, namespace: &self.namespace }
+    }
+
+    fn is_ours(&self, instance: &Instance) -> bool {
+        [Role::ControlPlane, Role::Worker].iter().any(|role| self.owner().has(&instance.config, *role))
+    }
+
+    fn image(&self) -> Image {
+        let image = self.object.spec.image.clone();
+        if image.is_empty() { Image { name: DEFAULT_IMAGE.to_owned(), ..image } } else { image }
+    }
+
+    /// What LXD makes the instance of.
+    fn body(&self, machine: &Machine, bootstrap: &Bootstrap, server: &Server) -> Result<Value, Invalid> {
+        let spec = &self.object.spec;
+        if spec.instance_type == "kind" {
+            return Err(Invalid::Kind(spec.instance_type.clone()));
+        }
+        if bootstrap.format != "cloud-config" {
+            return Err(Invalid::Format(bootstrap.format.clone()));
+        }
+        let (mut config, mut devices) = match &self.infrastructure.spec {
+            cluster if cluster.skip_default_kubeadm_profile => Default::default(),
+            cluster => instance::kubeadm_profile(cluster.unprivileged),
+        };
+        let role = if machine.is_control_plane() { Role::ControlPlane } else { Role::Worker };
+        config.extend(spec.config.clone());
+        config.extend(self.owner().marks(role, machine.metadata.name.as_deref()));
+        config.insert(USER_DATA_KEY.to_owned(), bootstrap.data.clone());
+        devices.extend(instance::devices(&spec.devices)?);
+        let source = Source::of(&self.image(), machine.spec.version.as_deref(), server)?;
+        let kind = if spec.instance_type.is_empty() { "container" } else { &spec.instance_type };
+        let mut body = json!({"name": self.name, "type": kind, "profiles": spec.profiles, "config": config, "devices": devices, "source": source.body()});
+        if !spec.flavor.is_empty() {
+            body["instance_type"] = json!(spec.flavor);
+        }
+        Ok(body)
+    }
+
+    /// The load balancer may still send requests to the machine.
+    fn is_served(&self) -> bool {
+        let Some(status) = &self.infrastructure.status else { return false };
+        let listed = status.backends.iter().flatten().any(|backend| *backend == self.name);
+        // A load balancer that is broken or goes itself is not waited for.
+        let works = conditions::holds(&status.conditions, conditions::LOAD_BALANCER);
+        listed && works && self.infrastructure.metadata.deletion_timestamp.is_none()
+    }
+}
+
+impl Seen {
+    async fn read(subject: &Subject<'_>, client: &Client) -> Result<Self, lxd::Error> {
+        let mut seen = Self { server: client.server().clone(), ..Self::default() };
+        seen.instance = client.find::<Instance>(&subject.name).await?.map(|found| found.object);
+        match (&seen.instance, &subject.purpose) {
+            (Some(instance), _) if instance.status == "Running" => {
+                seen.addresses = instance::addresses(&client.instance_state(&subject.name).await?);
+            }
+            (None, Purpose::Run { machine, .. }) => {
+                let source = Source::of(&subject.image(), machine.spec.version.as_deref(), client.server());
+                seen.lacking = instance::lacking(client, source.ok().as_ref(), &subject.object.spec.profiles).await?;
+            }
+            _ => {}
+        }
+        Ok(seen)
+    }
+}
+
+/// What comes next.
+fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
+    match &subject.purpose {
+        Purpose::Run { machine, bootstrap } => run(subject, machine, *bootstrap, seen),
+        Purpose::Go => go(subject, seen),
+    }
+}
+
+fn run(subject: &Subject<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, seen: &Seen) -> Next {
+    let name = &subject.name;
+    let rest = |verdict| Next::Step(Step::Rest(Some(Report::of(verdict))));
+    let identified = subject.object.spec.provider_id.is_some();
+    let Some(instance) = &seen.instance else {
+        if identified {
+            return rest(Verdict::no("InstanceDeleted", format!("the instance {name} is gone; this machine has to be replaced")));
+        }
+        let Some(bootstrap) = bootstrap else {
+            return rest(Verdict::no(
+                "WaitingForBootstrapData",
+                "the bootstrap provider has not said yet what the machine is to do",
+            ));
+        };
+        return match subject.body(machine, bootstrap, &seen.server) {
+            Err(invalid) => rest(Verdict::no(invalid.reason(), format!("{invalid}; this machine has to be replaced"))),
+            Ok(_) if let Some(lacking) = &seen.lacking => rest(lacking.clone()),
+            Ok(body) => {
+                let target =
+                    Some(&subject.object.spec.target).filter(|target| !target.is_empty()).or(machine.spec.failure_domain.as_ref());
+                Next::Do(Deed::Create { body, target: target.cloned() })
+            }
+        };
+    };
+    if !subject.is_ours(instance) {
+        let message =
+            format!("there is an instance {name} that is not of cluster {} in namespace {}", subject.cluster, subject.namespace);
+        return rest(Verdict::no("InstanceNameTaken", message));
+    }
+    match (instance.status.as_str(), identified) {
+        ("Running", _) => {}
+        // Whoever stopped it may have had a reason, and the Node says what is to be done about it.
+        (status, true) => {
+            return rest(Verdict::no(
+                "InstanceNotRunning",
+                format!("the instance {name} is {status}; `lxc start {name}` starts it"),
+            ));
+        }
+        _ => return Next::Do(Deed::Start),
+    }
+    if seen.addresses.is_empty() {
+        return Next::Do(Deed::AwaitAddress);
+    }
+    if !identified {
+        return Next::Step(Step::Edit(Edit::Merge(json!({"spec": {"providerID": format!("lxc:///{name}")}}))));
+    }
+    let changed = bootstrap.is_some_and(|bootstrap| instance.config.get(USER_DATA_KEY) != Some(&bootstrap.data));
+    let verdict = if changed {
+        let message = "the bootstrap data is not what the instance was made with; only a new machine will follow it";
+        Verdict { message: message.to_owned(), ..Verdict::yes("BootstrapDataChanged") }
+    } else {
+        Verdict::yes("Provisioned")
+    };
+    let location = Some(&instance.location).filter(|location| !location.is_empty() && *location != "none").cloned();
+    Next::Step(Step::Rest(Some(Report { provisioned: true, addresses: seen.addresses.clone(), location, ..Report::of(verdict) })))
+}
+
+fn go(subject: &Subject<'_>, seen: &Seen) -> Next {
+    match &seen.instance {
+        Some(instance) if subject.is_ours(instance) => match instance.status.as_str() {
+            "Stopped" => Next::Do(Deed::Delete),
+            _ if subject.is_served() => {
+                let message = "the load balancer still sends requests to this machine";
+                Next::Step(Step::Rest(Some(Report::of(Verdict::no("WaitingForLoadBalancer", message)))))
+            }
+            _ => Next::Do(Deed::Stop),
+        },
+        _ => Next::Step(Step::Edit(Edit::RemoveFinalizer)),
+    }
+}
+
+impl Report {
+    fn of(verdict: Verdict) -> Self {
+        Self { verdict: Some(verdict), ..Self::default() }
+    }
+
+    /// The status with what is to be said.
+    fn on(&self, object: &LXCMachine, now: Timestamp) -> LXCMachineStatus {
+        let mut status = object.status.clone().unwrap_or_default();
+        let generation = object.metadata.generation;
+        conditions::set_paused(&mut status.conditions, self.paused, generation, now);
+        if let Some(verdict) = &self.verdict {
+            for kind in [conditions::INSTANCE, conditions::READY] {
+                conditions::set(&mut status.conditions, kind, verdict, generation, now);
+            }
+        }
+        if self.provisioned {
+            status.initialization = Some(Initialization { provisioned: true });
+            let ip = |address: &String| MachineAddress { kind: "InternalIP".to_owned(), address: address.clone() };
+            let host = MachineAddress { kind: "Hostname".to_owned(), address: object.name_any() };
+            status.addresses = self.addresses.iter().map(ip).chain([host]).collect();
+            status.failure_domain.clone_from(&self.location);
+        }
+        status
+    }
+}
+
+async fn publish(object: &mut LXCMachine, report: &Report, context: &Context) -> Result<(), kube::Error> {
+    let api = context.api::<LXCMachine>(&object.namespace().unwrap_or_default());
+    let status = report.on(object, Timestamp::now());
+    context::publish(&api, object, object.status.as_ref(), &status).await?;
+    object.status = Some(status);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
