@@ -7,6 +7,7 @@ use std::process::Command;
 
 use hyper::body::Bytes;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::Rest;
@@ -42,9 +43,41 @@ pub fn import(rest: &Rest, project: &str, alias: &str) -> String {
     fingerprint
 }
 
+/// A bundle's folder that holds the image, in two files, under `alias`; `version` makes it another image.
+pub fn bundle(folder: &Path, alias: &str, version: &str) {
+    let made = TempDir::with_prefix("image-").expect("make a folder for the image");
+    lay_out(made.path());
+    fs::write(made.path().join("rootfs/etc/version"), version).expect("mark the image");
+    let files = [
+        ("instance-metadata", "metadata.tar.gz", pack(made.path(), &["metadata.yaml"])),
+        ("instance-image", "rootfs.tar.gz", pack(&made.path().join("rootfs"), &["."])),
+    ];
+    let fingerprint = hex(&files.iter().fold(Sha256::new(), |digest, (.., bytes)| digest.chain_update(bytes)).finalize());
+    let entries = files.map(|(role, name, bytes)| {
+        fs::write(folder.join(name), &bytes).expect("write the image's files");
+        let fingerprint = (role == "instance-image").then_some(&fingerprint);
+        let sha256 = hex(&Sha256::digest(&bytes));
+        json!({
+            "path": name, "role": role, "name": alias, "version": version, "architecture": "amd64", "origin": "busybox",
+            "sha256": sha256, "fingerprint": fingerprint,
+        })
+    });
+    let manifest = json!({"schema": 1, "source": "modules", "files": entries});
+    fs::write(folder.join("bundle.json"), manifest.to_string()).expect("write the manifest");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
 fn archive() -> Vec<u8> {
     let folder = TempDir::with_prefix("image-").expect("make a folder for the image");
-    let root = folder.path().join("rootfs");
+    lay_out(folder.path());
+    pack(folder.path(), &["metadata.yaml", "rootfs"])
+}
+
+fn lay_out(folder: &Path) {
+    let root = folder.join("rootfs");
     for place in ["bin", "sbin", "dev", "etc", "proc", "run", "sys", "tmp"] {
         fs::create_dir_all(root.join(place)).expect("lay the image out");
     }
@@ -52,10 +85,14 @@ fn archive() -> Vec<u8> {
     symlink("busybox", root.join("bin/sh")).expect("link the shell");
     executable(&root.join("sbin/init"), INIT);
     executable(&root.join("sbin/lease"), LEASE);
-    fs::write(folder.path().join("metadata.yaml"), METADATA).expect("describe the image");
+    fs::write(folder.join("metadata.yaml"), METADATA).expect("describe the image");
+}
+
+fn pack(folder: &Path, members: &[&str]) -> Vec<u8> {
     let packed = Command::new("tar")
-        .args(["--create", "--gzip", "--owner=0", "--group=0", "--numeric-owner", "metadata.yaml", "rootfs"])
-        .current_dir(folder.path())
+        .args(["--create", "--gzip", "--owner=0", "--group=0", "--numeric-owner"])
+        .args(members)
+        .current_dir(folder)
         .output()
         .expect("run tar");
     assert!(packed.status.success(), "tar: {}", String::from_utf8_lossy(&packed.stderr));

@@ -69,6 +69,43 @@ impl Mirror {
     }
 }
 
+/// A bundle with all tools, of which k3s is a stand-in.
+fn bundle() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let entries: Vec<Value> = [("kubectl", "v1.35.0"), ("clusterctl", CLUSTERCTL), ("k3s", "v1.35.0+k3s0")]
+        .iter()
+        .map(|(name, version)| {
+            std::fs::write(folder.path().join(name), program(version)).unwrap();
+            json!({
+                "path": name, "role": "executable", "name": name, "version": version, "architecture": "amd64",
+                "origin": "a test", "sha256": sha256(&program(version)), "standin": *name == "k3s", "differs": "a script",
+            })
+        })
+        .collect();
+    let manifest = json!({"schema": 1, "source": "modules", "files": entries});
+    std::fs::write(folder.path().join("bundle.json"), manifest.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_bundle_decides_on_versions_and_names_its_standins() {
+    let (machine, bundle) = (Machine::bare(), bundle());
+    let step = Step::new("binary_fetch").args(json!({"opt_root": machine.at("/opt/capi-lab"), "bundle": bundle.path()}));
+    step.check().expect_changed();
+    let done = step.run().expect_changed();
+    assert_eq!(done.json["tools"]["k3s"]["version"], "v1.35.0+k3s0");
+    assert_eq!(done.json["standins"], json!({"k3s": "a script"}));
+    step.run().expect_unchanged();
+
+    std::fs::write(bundle.path().join("k3s"), program("v1.35.0+k3s1")).unwrap();
+    std::fs::remove_file(machine.at("/opt/capi-lab/bin/k3s")).unwrap();
+    step.run().expect_code("CHECKSUM_MISMATCH").expect_words("k3s");
+    assert!(!machine.at("/opt/capi-lab/bin/k3s").exists(), "nothing of it is left");
+    std::fs::remove_file(bundle.path().join("k3s")).unwrap();
+    step.run().expect_words("there is no file").expect_words("k3s");
+    step.args(json!({"arch": "arm64"})).run().expect_code("BUNDLE_NOT_LISTED").expect_words("arm64");
+}
+
 #[test]
 fn tools_are_placed_once_and_then_need_no_network() {
     let mirror = Mirror::new();
