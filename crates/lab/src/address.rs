@@ -11,6 +11,13 @@ pub const INTERNAL_IPV4: &str = "10.77.0.0/24";
 /// The internal network.
 pub const INTERNAL_IPV6: &str = "fd42:77:1::/64";
 
+/// Pods of the bootstrap cluster.
+pub const BOOTSTRAP_PODS: [&str; 2] = ["10.42.0.0/16", "fd42:77:42::/56"];
+/// Services of the bootstrap cluster.
+pub const BOOTSTRAP_SERVICES: [&str; 2] = ["10.43.0.0/16", "fd42:77:43::/112"];
+/// Where pods of the bootstrap cluster ask for names.
+pub const BOOTSTRAP_DNS: [&str; 2] = ["10.43.0.10", "fd42:77:43::a"];
+
 /// An address with the length of its prefix: `10.77.0.1/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {

@@ -1,0 +1,69 @@
+//! What k3s is called with.
+
+use ansible::OptionError;
+use lab::address;
+
+use crate::{BootstrapK3s, files};
+
+/// Lets the kubelet go without `/dev/kmsg` and without kernel parameters that a container may not set.
+pub(crate) const USER_NAMESPACE: (&str, &str) = ("KubeletInUserNamespace", "true");
+
+/// What the lab does without: it has load balancers of its own, and they would not run in the instance.
+const DISABLED: [&str; 2] = ["traefik", "servicelb"];
+
+/// Flags that the step sets. k3s takes the last of several, so one among the extra arguments would win.
+const OWN: [&str; 13] = [
+    "cluster-cidr",
+    "cluster-dns",
+    "disable",
+    "disable-cloud-controller",
+    "disable-network-policy",
+    "flannel-ipv6-masq",
+    "kubelet-arg",
+    "node-ip",
+    "service-cidr",
+    "tls-san",
+    "token",
+    "token-file",
+    "write-kubeconfig-mode",
+];
+
+/// The arguments of `k3s server`, but for the node's addresses, which the launcher finds out.
+pub(crate) fn server(step: &BootstrapK3s) -> Vec<String> {
+    let (gate, value) = USER_NAMESPACE;
+    let gates: Vec<String> = [format!("{gate}={value}")].into_iter().chain(step.extra_kubelet_feature_gates.clone()).collect();
+    let mut flags = vec![
+        format!("--write-kubeconfig-mode={}", step.write_kubeconfig_mode),
+        // k3s' own cloud controller may start before it is allowed to, and ends k3s then.
+        "--disable-cloud-controller".to_owned(),
+        format!("--kubelet-arg=feature-gates={}", gates.join(",")),
+        format!("--cluster-cidr={}", address::BOOTSTRAP_PODS.join(",")),
+        format!("--service-cidr={}", address::BOOTSTRAP_SERVICES.join(",")),
+        format!("--cluster-dns={}", address::BOOTSTRAP_DNS.join(",")),
+        // The providers' controllers are pods, and load balancers have addresses of both families.
+        "--flannel-ipv6-masq".to_owned(),
+        // Ends k3s in a container with addresses of both families.
+        "--disable-network-policy".to_owned(),
+    ];
+    let disabled = DISABLED.iter().copied().chain(step.extra_disable_components.iter().map(String::as_str));
+    flags.extend(disabled.map(|component| format!("--disable={component}")));
+    flags.extend(step.tls_san.iter().map(|san| format!("--tls-san={san}")));
+    flags.extend(step.token.iter().map(|_| format!("--token-file={}", files::TOKEN)));
+    flags.extend(step.extra_args.iter().cloned());
+    flags
+}
+
+/// Refuses an extra argument that is one of the step's own flags.
+pub(crate) fn refuse_own(extra: &[String]) -> Result<(), OptionError> {
+    let name = |argument: &'_ String| {
+        let flag = argument.strip_prefix('-')?;
+        let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
+        Some(if name == "t" { "token".to_owned() } else { name.to_owned() })
+    };
+    match extra.iter().filter_map(name).find(|name| OWN.contains(&name.as_str())) {
+        Some(own) => {
+            Err(OptionError::Collision { option: "extra_args".into(), key: format!("--{own}"), required: "its own".into() })
+        }
+        None => Ok(()),
+    }
+}

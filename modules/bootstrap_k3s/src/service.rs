@@ -1,0 +1,277 @@
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use ansible::{Failure, Section, Wait};
+use lxd::{Client, InstanceState};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::{
+    BootstrapK3s,
+    error::Error,
+    node::{self, Ready},
+};
+
+/// How long the instance may take to have its addresses again, and systemd to take up what it is told.
+const SOON: Duration = Duration::from_secs(20);
+
+/// k3s as a service that runs with what is installed.
+pub(crate) struct Service<'a> {
+    step: &'a BootstrapK3s,
+    /// What k3s reads when it starts.
+    paths: Vec<String>,
+    /// What was running when this run replaced some of that.
+    outdated: Option<Invocation>,
+    ready: OnceCell<Ready>,
+}
+
+/// A run of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub id: String,
+    /// When it began, in the form that [`lxd::FileInfo`] has.
+    pub since: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Live {
+    enabled: bool,
+    running: Option<Invocation>,
+    /// Something that k3s reads was written since it was started: an earlier run did not come to its end.
+    is_older: bool,
+}
+
+pub(crate) enum Change {
+    Enable(String),
+    Start(String),
+    Restart(String),
+}
+
+impl<'a> Service<'a> {
+    pub(crate) fn new(step: &'a BootstrapK3s, paths: Vec<String>, outdated: Option<Invocation>) -> Self {
+        Self { step, paths, outdated, ready: OnceCell::new() }
+    }
+
+    /// The node; none where the service does not run, because the section was left out.
+    pub(crate) async fn ready_if_running(&self) -> Result<Option<&Ready>, Failure> {
+        if self.ready.get().is_none() && running(&self.step.client().await?, self.step).await?.is_none() {
+            return Ok(None);
+        }
+        self.ready(SystemTime::now()).await.map(Some)
+    }
+
+    async fn ready(&self, since: SystemTime) -> Result<&Ready, Failure> {
+        self.ready.get_or_try_init(|| node::ready(self.step, since)).await
+    }
+
+    async fn start(&self, client: &Client, verb: &str) -> Result<(), Failure> {
+        self.check_network(client).await?;
+        let (service, since) = (&self.step.service_name, SystemTime::now());
+        let before = self.last_invocation(client).await?;
+        // Without waiting until k3s is ready, which it may never be.
+        self.systemctl(client, &["--no-block", verb, service]).await?;
+        let wait = Wait::for_condition(format!("{}: systemd starts {service}", self.step.instance_name), SOON);
+        let look = async || {
+            let last = self.last_invocation(client).await?;
+            Ok::<_, Error>(if last == before { Err("not started yet") } else { Ok(()) })
+        };
+        wait.until(look).await?;
+        self.ready(since).await.map(drop)
+    }
+
+    /// The last run of the service, also one that has ended.
+    async fn last_invocation(&self, client: &Client) -> Result<String, Error> {
+        self.systemctl(client, &["show", "--property=InvocationID", "--value", &self.step.service_name]).await
+    }
+
+    async fn systemctl(&self, client: &Client, arguments: &[&str]) -> Result<String, Error> {
+        run(client, &self.step.instance_name, &[&["systemctl"], arguments].concat()).await
+    }
+
+    /// Without addresses of both families, or a way to its images, k3s fails late and says little.
+    async fn check_network(&self, client: &Client) -> Result<(), Error> {
+        let (instance, interface) = (&self.step.instance_name, &self.step.ifname);
+        let wait = Wait::for_condition(format!("{instance}: a global address of each family on {interface}"), SOON);
+        let look = async || {
+            let state = client.instance_state(instance).await?;
+            Ok(if missing_family(&state, interface).is_none() { Ok(()) } else { Err(state.describe(interface)) })
+        };
+        match wait.until(look).await {
+            Err(Error::Wait(_)) => {
+                let state = client.instance_state(instance).await?;
+                if let Some(family) = missing_family(&state, interface) {
+                    let (instance, seen) = (instance.clone(), state.describe(interface));
+                    return Err(Error::NoAddress { family, instance, interface: interface.clone(), seen });
+                }
+            }
+            outcome => outcome?,
+        }
+        if self.step.bundle.bundle.is_none() {
+            for name in &self.step.required_names {
+                let answer = client.exec(instance, &["getent", "ahosts", name]).await?;
+                if answer.code != 0 {
+                    return Err(Error::NoName { name: name.clone(), instance: instance.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Section for Service<'_> {
+    const NAME: &'static str = "service";
+    type Live = Live;
+    type Change = Change;
+
+    async fn observe(&self) -> Result<Live, Failure> {
+        let (client, instance) = (self.step.instance().await?, &self.step.instance_name);
+        let wanted = format!("/etc/systemd/system/multi-user.target.wants/{}.service", self.step.service_name);
+        let enabled = client.stat_file(instance, &wanted).await?.is_some();
+        let running = running(&client, self.step).await?;
+        let mut is_older = false;
+        if let Some(running) = &running {
+            for path in &self.paths {
+                let written = client.stat_file(instance, path).await?.map(|info| info.modified);
+                is_older |= written.is_some_and(|written| written > running.since);
+            }
+        }
+        Ok(Live { enabled, running, is_older })
+    }
+
+    fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
+        let name = || self.step.service_name.clone();
+        let enable = (!live.enabled).then(|| Change::Enable(name()));
+        let is_outdated = live.is_older || live.running == self.outdated;
+        let start = match live.running {
+            None => Some(Change::Start(name())),
+            Some(_) => is_outdated.then(|| Change::Restart(name())),
+        };
+        Ok(enable.into_iter().chain(start).collect())
+    }
+
+    async fn apply(&self, change: &Change) -> Result<(), Failure> {
+        let client = self.step.client().await?;
+        self.systemctl(&client, &["daemon-reload"]).await?;
+        match change {
+            Change::Enable(name) => Ok(self.systemctl(&client, &["enable", name]).await.map(drop)?),
+            Change::Start(_) => self.start(&client, "start").await,
+            Change::Restart(_) => self.start(&client, "restart").await,
+        }
+    }
+}
+
+/// The run of the service that goes on, if one does. systemd keeps a link for it, which can be read without running anything.
+pub(crate) async fn running(client: &Client, step: &BootstrapK3s) -> Result<Option<Invocation>, Error> {
+    let link = format!("/run/systemd/units/invocation:{}.service", step.service_name);
+    let found = client.read_file(&step.instance_name, &link).await?;
+    Ok(found.map(|(info, leads_to)| {
+        let leads_to = String::from_utf8_lossy(&leads_to).into_owned();
+        Invocation { id: leads_to.rsplit('/').next().unwrap_or_default().to_owned(), since: info.modified }
+    }))
+}
+
+/// Runs a command inside an instance to a good end.
+pub(crate) async fn run(client: &Client, instance: &str, command: &[&str]) -> Result<String, Error> {
+    let answer = client.exec(instance, command).await?;
+    if answer.code == 0 {
+        return Ok(answer.stdout.trim().to_owned());
+    }
+    Err(Error::Command { command: command.join(" "), instance: instance.to_owned(), words: answer.words() })
+}
+
+fn missing_family(state: &InstanceState, interface: &str) -> Option<&'static str> {
+    let has = |ipv4: bool| state.global_addresses(interface).any(|address| address.is_ipv4() == ipv4);
+    match (has(true), has(false)) {
+        (false, _) => Some("IPv4"),
+        (_, false) => Some("IPv6"),
+        _ => None,
+    }
+}
+
+impl Change {
+    pub(crate) fn starts(&self) -> bool {
+        !matches!(self, Self::Enable(_))
+    }
+
+    fn service(&self) -> &str {
+        let (Self::Enable(name) | Self::Start(name) | Self::Restart(name)) = self;
+        name
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self {
+            Self::Enable(_) => "enable",
+            Self::Start(_) => "start",
+            Self::Restart(_) => "restart",
+        };
+        write!(f, "{verb} {}", self.service())
+    }
+}
+
+impl ansible::Change for Change {
+    fn object(&self) -> String {
+        format!("service {}", self.service())
+    }
+
+    fn before(&self) -> Value {
+        match self {
+            Self::Enable(_) => json!({"enabled": false}),
+            Self::Start(_) => json!({"status": "stopped"}),
+            Self::Restart(_) => json!({"status": "running with what was replaced"}),
+        }
+    }
+
+    fn after(&self) -> Value {
+        match self {
+            Self::Enable(_) => json!({"enabled": true}),
+            Self::Start(_) | Self::Restart(_) => json!({"status": "running"}),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(id: &str) -> Invocation {
+        Invocation { id: id.into(), since: "2026-01-01 00:00:00 +0000 UTC".into() }
+    }
+
+    #[test]
+    fn plans() {
+        let step = BootstrapK3s::default();
+        for (case, outdated, live, expected) in [
+            ("never started", None, Live::default(), "enable k3s; start k3s"),
+            ("stopped", None, Live { enabled: true, ..Live::default() }, "start k3s"),
+            ("replaced while it was stopped", None, Live { enabled: true, ..Live::default() }, "start k3s"),
+            ("as desired", None, Live { enabled: true, running: Some(invocation("a")), is_older: false }, ""),
+            ("disabled", None, Live { running: Some(invocation("a")), ..Live::default() }, "enable k3s"),
+            (
+                "replaced by this run",
+                Some(invocation("a")),
+                Live { enabled: true, running: Some(invocation("a")), is_older: false },
+                "restart k3s",
+            ),
+            (
+                "started again by this run",
+                Some(invocation("a")),
+                Live { enabled: true, running: Some(invocation("b")), is_older: false },
+                "",
+            ),
+            (
+                "replaced by a run that did not come to its end",
+                None,
+                Live { enabled: true, running: Some(invocation("a")), is_older: true },
+                "restart k3s",
+            ),
+        ] {
+            let section = Service::new(&step, Vec::new(), outdated);
+            let changes = section.plan(&live).unwrap();
+            assert_eq!(changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected, "{case}");
+        }
+    }
+}
