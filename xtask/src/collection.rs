@@ -56,16 +56,20 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
 /// Compiles a package of the workspace for a CPU. Returns where its executable of this name is.
 pub fn executable(root: &Path, architecture: &Architecture, package: &str, name: &str) -> Result<PathBuf, Error> {
     let rust_flags = format!("CARGO_TARGET_{}_RUSTFLAGS", architecture.target.to_uppercase().replace('-', "_"));
-    let target = root.join("target");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(root)
         // Static, so that it runs whatever C library the host has.
         .env(rust_flags, "-C target-feature=+crt-static")
         .args(["build", "--release", "--package", package, "--target", architecture.target, "--target-dir"])
-        .arg(&target);
+        .arg(root.join("target"));
     run(cargo)?;
-    Ok(target.join(architecture.target).join("release").join(name))
+    Ok(executable_path(root, architecture, name))
+}
+
+/// Where such an executable is once it is compiled.
+pub fn executable_path(root: &Path, architecture: &Architecture, name: &str) -> PathBuf {
+    root.join("target").join(architecture.target).join("release").join(name)
 }
 
 fn assemble(root: &Path, stage: &Path, executables: &[(&str, PathBuf)]) -> Result<(), Error> {

@@ -206,6 +206,8 @@ pub struct Release {
     pub version: String,
     pub architecture: Option<String>,
     pub url: String,
+    /// The one file to be taken out of the download, which is a packed archive.
+    pub member: Option<String>,
     #[serde(flatten)]
     pub digest: Digest,
 }
@@ -218,6 +220,8 @@ pub enum Digest {
     Sha256(String),
     /// A file of the release holds it, alone or in a list.
     Checksums(String),
+    /// GitHub's description of the release, which has the digests of its files as they were when they were published.
+    Release(String),
 }
 
 /// Reads a definition.

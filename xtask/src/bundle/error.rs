@@ -22,6 +22,8 @@ pub enum Error {
     NoHome,
     #[error("the bundle has no part {name}; there are {}", known.join(", "))]
     UnknownPart { name: String, known: Vec<String> },
+    #[error("this would be made")]
+    OutOfDate,
     /// Programs and libraries, each with the Debian packages that bring it.
     #[error("to build the bundle, this machine lacks {}", names(.0))]
     ToolsMissing(Vec<(String, &'static str)>),
@@ -78,6 +80,7 @@ impl Explain for Error {
             Self::Faulty(faults) => faults.first().map_or("BUNDLE_DIGEST", Explain::code),
             Self::NoHome => "HOME_UNKNOWN",
             Self::UnknownPart { .. } => "BUNDLE_PART_UNKNOWN",
+            Self::OutOfDate => "BUNDLE_OUT_OF_DATE",
             Self::ToolsMissing(_) => "TOOL_MISSING",
             Self::NotRoot => "NOT_ROOT",
             Self::GoTooOld { .. } => "GO_TOO_OLD",
@@ -98,6 +101,7 @@ impl Explain for Error {
             | Self::Inconsistent { .. }
             | Self::Command { .. }
             | Self::Compilation(..)
+            | Self::OutOfDate
             | Self::UnknownPart { .. } => return Vec::new(),
             Self::ToolsMissing(missing) => return installation(missing),
             Self::NotRoot => "run it as root, or name with --only the parts that are no instance images",

@@ -50,7 +50,13 @@ impl Downloads {
                 None => attempt.follow(),
                 Some(objection) => attempt.error(objection),
             });
-        let builder = transport::client().https_only(https_only).redirect(policy).connect_timeout(SILENCE).read_timeout(SILENCE);
+        // GitHub answers nobody who does not say who asks.
+        let builder = transport::client()
+            .user_agent(concat!("k8slab.capi/", env!("CARGO_PKG_VERSION")))
+            .https_only(https_only)
+            .redirect(policy)
+            .connect_timeout(SILENCE)
+            .read_timeout(SILENCE);
         let failed = |error: reqwest::Error| Error::Download { url: "https".into(), reason: transport::cause(&error) };
         Ok(Self { http: builder.build().map_err(failed)?, pauses })
     }

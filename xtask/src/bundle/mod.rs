@@ -42,12 +42,17 @@ pub fn command() -> Command {
         .value_name("PART")
         .action(ArgAction::Append)
         .help("Make the parts of this name and leave the others as they are; may be repeated");
+    let check = Arg::new("check")
+        .long("check")
+        .action(ArgAction::SetTrue)
+        .conflicts_with("from")
+        .help("Make nothing; print the parts that would be made from package registries");
     Command::new("bundle")
         .about("The offline bundle: everything that a lab downloads, in one folder")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(folder)
-        .subcommand(Command::new("build").about("Fill the bundle; what is as it should be is kept").arg(from).arg(only))
+        .subcommand(Command::new("build").about("Fill the bundle; what is as it should be is kept").arg(from).arg(only).arg(check))
         .subcommand(Command::new("verify").about("Compare every file of the bundle with its digest"))
         .subcommand(Command::new("list").about("Tell what the bundle holds"))
 }
@@ -58,6 +63,9 @@ pub fn run(root: &Path, options: &ArgMatches) -> Result<(), Error> {
         Some(("build", options)) => {
             let from = options.get_one::<String>("from").map(String::as_str);
             let only: Vec<_> = options.get_many("only").into_iter().flatten().cloned().collect();
+            if options.get_flag("check") {
+                return check(root, &folder(options)?, &only);
+            }
             build(root, &folder(options)?, if from == Some("upstream") { Source::Upstream } else { Source::Modules }, &only)
         }
         Some(("verify", options)) => verify(&Bundle::open(&folder(options)?)?),
@@ -96,6 +104,14 @@ fn build(root: &Path, folder: &Path, source: Source, only: &[String]) -> Result<
         bundle.finish()?;
     }
     say(format_args!("{} as it should be, after {:.0} s", folder.display(), start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+fn check(root: &Path, folder: &Path, only: &[String]) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    for part in modules::out_of_date(root, &cache()?.join("build"), folder, only)? {
+        writeln!(out, "{part}").map_err(Error::at(Path::new("standard output")))?;
+    }
     Ok(())
 }
 

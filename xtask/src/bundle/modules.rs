@@ -28,21 +28,10 @@ use super::{
 
 /// Builds what is missing or out of date of the named parts, or of all.
 pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
-    let definition = root.join("bundle/modules.toml");
-    let modules: Modules = definition::read(&definition)?;
-    let parts = Part::chosen(&modules, only)?;
-    let builder = Builder {
-        go: Part::needs(&parts, &modules).check()?,
-        architecture: crate::collection::native().name,
-        root: root.to_owned(),
-        source: root.join("bundle"),
-        definition,
-        work: work.to_owned(),
-        bundle: bundle.folder().to_owned(),
-        notes: Notes::in_folder(&work.join("notes"))?,
-        modules: &modules,
-        built: RefCell::default(),
-    };
+    let definition = Definition::read(root)?;
+    let parts = Part::chosen(&definition.modules, only)?;
+    let go = Part::needs(&parts, &definition.modules).check()?;
+    let builder = Builder::new(root, work, bundle.folder(), &definition, go, Notes::in_folder(&notes(work))?);
     for (number, part) in (1..).zip(&parts) {
         say(format_args!("{number}/{} {part}", parts.len()));
         let start = Instant::now();
@@ -53,6 +42,41 @@ pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> 
         }
     }
     Ok(())
+}
+
+/// What `fill` would make.
+pub fn out_of_date(root: &Path, work: &Path, bundle: &Path, only: &[String]) -> Result<Vec<String>, Error> {
+    let definition = Definition::read(root)?;
+    let parts = Part::chosen(&definition.modules, only)?;
+    // What was built by another Go, or by one that is not there any more, would be built again.
+    let go = Part::needs(&parts, &definition.modules).check().unwrap_or_default();
+    let builder = Builder::new(root, work, bundle, &definition, go, Notes::to_check(&notes(work)));
+    let mut stale = Vec::new();
+    for part in &parts {
+        match builder.make(part) {
+            Ok(_) => {}
+            Err(Error::OutOfDate) => stale.push(part.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stale)
+}
+
+fn notes(work: &Path) -> PathBuf {
+    work.join("notes")
+}
+
+/// What is to be made, and where that is said.
+struct Definition {
+    path: PathBuf,
+    modules: Modules,
+}
+
+impl Definition {
+    fn read(root: &Path) -> Result<Self, Error> {
+        let path = root.join("bundle/modules.toml");
+        Ok(Self { modules: definition::read(&path)?, path })
+    }
 }
 
 /// What is made at one go, and listed together.
@@ -141,7 +165,7 @@ pub struct Builder<'a> {
     pub root: PathBuf,
     /// `bundle/` of the work tree.
     pub source: PathBuf,
-    definition: PathBuf,
+    definition: &'a Path,
     /// Where programs are that serve the build alone, or lie in the bundle inside other files.
     pub work: PathBuf,
     bundle: PathBuf,
@@ -159,7 +183,22 @@ pub struct Assembled {
     version: String,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(root: &Path, work: &Path, bundle: &Path, definition: &'a Definition, go: String, notes: Notes) -> Self {
+        Self {
+            go,
+            architecture: crate::collection::native().name,
+            root: root.to_owned(),
+            source: root.join("bundle"),
+            definition: &definition.path,
+            work: work.to_owned(),
+            bundle: bundle.to_owned(),
+            notes,
+            modules: &definition.modules,
+            built: RefCell::default(),
+        }
+    }
+
     fn make(&self, part: &Part<'_>) -> Result<Vec<Entry>, Error> {
         match part {
             Part::Executable(executable) => Ok(vec![self.executable(executable)?]),
@@ -373,7 +412,7 @@ impl Builder<'_> {
     }
 
     pub fn inconsistent(&self, problem: String) -> Error {
-        Error::Inconsistent { path: self.definition.clone(), problem }
+        Error::Inconsistent { path: self.definition.to_owned(), problem }
     }
 }
 

@@ -40,12 +40,22 @@ impl Inputs {
 /// Where it is noted what the parts were last made of.
 pub struct Notes {
     folder: PathBuf,
+    check: bool,
 }
 
 impl Notes {
     pub fn in_folder(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::at(folder))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), check: false })
+    }
+
+    /// Notes by which nothing is made: what would be is an error.
+    pub fn to_check(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), check: true }
+    }
+
+    pub fn is_check(&self) -> bool {
+        self.check
     }
 
     /// Makes the part at `output`, unless it is there and was made of the same.
@@ -55,6 +65,9 @@ impl Notes {
         let note = self.folder.join(hexadecimal(&Sha256::digest(output.as_os_str().as_encoded_bytes())[..8]));
         if output.exists() && fs::read_to_string(&note).is_ok_and(|last| last == inputs.0) {
             return Ok(());
+        }
+        if self.check {
+            return Err(Error::OutOfDate);
         }
         say(format_args!("    {name} ..."));
         let start = Instant::now();
@@ -106,6 +119,18 @@ mod tests {
         fs::remove_file(&output).unwrap();
         build("another definition").unwrap();
         assert_eq!(made.get(), 4);
+    }
+
+    #[test]
+    fn a_check_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (notes, output) = (Notes::in_folder(folder.path()).unwrap(), folder.path().join("tool"));
+        let inputs = |definition: &str| Inputs::of(&definition, &[], &[]).unwrap();
+        notes.make(&output, &inputs("1"), || fs::write(&output, "made").map_err(Error::at(&output))).unwrap();
+        let check =
+            |inputs: Inputs| Notes::to_check(folder.path()).make(&output, &inputs, || unreachable!("a check makes nothing"));
+        assert!(check(inputs("1")).is_ok());
+        assert!(matches!(check(inputs("2")), Err(Error::OutOfDate)));
     }
 
     #[test]
