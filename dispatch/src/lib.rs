@@ -19,5 +19,6 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<binary_fetch::BinaryFetch>(),
         Entry::of::<bootstrap_k3s::BootstrapK3s>(),
         Entry::of::<bootstrap_clusterctl::BootstrapClusterctl>(),
+        Entry::of::<bootstrap_capn_secret::BootstrapCapnSecret>(),
     ]
 }

@@ -161,6 +161,12 @@ impl Run {
         answer
     }
 
+    /// Whether a section is not switched off.
+    #[must_use]
+    pub fn is_on(&self, section: &str) -> bool {
+        !self.switched_off.contains(section)
+    }
+
     /// Says something that the user should know although it is no failure.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.report.warnings.push(text.into());

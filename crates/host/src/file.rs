@@ -197,6 +197,12 @@ pub fn set_attributes(path: &Path, owner: Owner, mode: u32) -> Result<(), Error>
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
 }
 
+/// Waits until no other run holds the folder at a real path, and holds it until the answer is dropped.
+pub fn lock(folder: &Path) -> Result<File, Error> {
+    let held = File::open(folder).and_then(|file| file.lock().map(|()| file));
+    held.map_err(|error| Error::io("lock", folder, error))
+}
+
 /// Writes the file at a real path.
 pub fn write(path: &Path, content: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
     let mut replacement = Replacement::begin(path)?;
@@ -303,7 +309,9 @@ fn hash(path: &Path, mut file: File, mut take: impl FnMut(&[u8]) -> Result<(), E
     }
 }
 
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as digests are written.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
         text

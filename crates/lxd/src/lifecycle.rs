@@ -1,7 +1,7 @@
 use ansible::Explain;
 use lab::lifecycle::{PHASE_KEY, Phase};
 
-use crate::{Client, Error, Project};
+use crate::{Client, Declared, Error, ObjectChange, Project, Tagged};
 
 /// Why nothing is bootstrapped in a project.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +63,30 @@ impl Client {
     }
 }
 
+impl Project {
+    /// The phase that a run recorded last; none if there is no record, or one that this version does not know.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        let phases = [Phase::Absent, Phase::Substrate, Phase::Bootstrapped, Phase::Exported, Phase::Pivoted, Phase::Cleaned];
+        let recorded = self.config.get(PHASE_KEY)?;
+        phases.into_iter().find(|phase| phase.to_string() == *recorded)
+    }
+}
+
+impl Tagged<Project> {
+    /// The change that records a phase on the project; none if it is recorded already.
+    #[must_use]
+    pub fn record(&self, phase: Phase) -> Option<ObjectChange> {
+        let config = lab::keys::set([(PHASE_KEY, phase.to_string())]);
+        Declared { config, ..Declared::new(&self.object.name, &self.object.description) }.compare(Some(self))
+    }
+}
+
 fn judge(project: &Project, allow_rebootstrap: bool) -> Result<(), LifecycleError> {
     let recorded = project.config.get(PHASE_KEY);
     let over = recorded.filter(|phase| [Phase::Pivoted, Phase::Cleaned].iter().any(|over| over.to_string() == **phase));
     match over {
-        Some(phase) if !allow_rebootstrap => {
-            Err(LifecycleError::Pivoted { project: project.name.clone(), phase: phase.clone() })
-        }
+        Some(phase) if !allow_rebootstrap => Err(LifecycleError::Pivoted { project: project.name.clone(), phase: phase.clone() }),
         _ => Ok(()),
     }
 }
@@ -85,5 +102,16 @@ mod tests {
             assert_eq!(judge(&project, false).is_err(), refused, "{phase}");
             assert!(judge(&project, true).is_ok(), "{phase}");
         }
+    }
+
+    #[test]
+    fn a_phase_is_recorded_once() {
+        let config = [(PHASE_KEY.to_owned(), "substrate".to_owned())].into();
+        let project = |config| Tagged { object: Project { name: "capi-lab".into(), config, ..Project::default() }, etag: None };
+        let change = project(config).record(Phase::Bootstrapped);
+        let expected = "project capi-lab: user.k8slab.phase: substrate -> bootstrapped";
+        assert_eq!(change.map(|change| change.to_string()).as_deref(), Some(expected));
+        let config = [(PHASE_KEY.to_owned(), "bootstrapped".to_owned())].into();
+        assert!(project(config).record(Phase::Bootstrapped).is_none());
     }
 }

@@ -1,0 +1,446 @@
+//! Lets the infrastructure provider speak to LXD: a listener, a certificate that reaches the lab's project alone, and a Secret that
+//! carries it.
+
+mod client_cert;
+mod error;
+mod lifecycle;
+mod listener;
+mod pair;
+mod retired;
+mod secret;
+mod trust;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use ansible::{AbsolutePath, Failure, OptionError, Run, Step};
+use host::file;
+use lab::{machine, names};
+use lxd::{Connection, TrustEntry};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smart_default::SmartDefault;
+
+use crate::{
+    client_cert::ClientCert,
+    error::Error,
+    lifecycle::Lifecycle,
+    listener::Listener,
+    pair::{Form, Key, Pair},
+    retired::Retired,
+    secret::Secrets,
+    trust::{OldTrust, Trust},
+};
+
+/// Converge the identity by which the infrastructure provider speaks to LXD.
+///
+/// LXD listens on the internal network, trusts a certificate for the lab's project alone, and a Secret with this certificate is in
+/// every namespace that is to hold clusters. A certificate that runs out is replaced with overlap: the new one is trusted, the Secrets
+/// are updated, and only then the old one is trusted no more.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
+#[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub struct BootstrapCapnSecret {
+    /// Folder of the lab's programs and settings.
+    #[default(machine::OPT_ROOT.into())]
+    #[schemars(extend("global" = "opt_root"))]
+    pub opt_root: AbsolutePath,
+    /// Project that the certificate reaches.
+    #[default(names::PROJECT.into())]
+    #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
+    pub lxd_project: String,
+    /// Network on which LXD listens.
+    #[default(names::INTERNAL_NETWORK.into())]
+    #[schemars(regex(pattern = names::NETWORK), extend("global" = "internal_network_name"))]
+    pub internal_network_name: String,
+    /// Kubeconfig of the cluster that gets the Secrets. If unset, that of the bootstrap cluster, C(etc/bootstrap_clusterctl) in
+    /// O(opt_root).
+    pub kubeconfig_path: Option<AbsolutePath>,
+    /// Address and port on which LXD listens. If unset, port 8443 of the host's own IPv4 address on the internal network.
+    pub lxd_https_bind_address: Option<String>,
+    /// Take an address away from LXD that an operator has given it.
+    pub force_https_address: bool,
+    /// Folder of certificate and key; C(etc/bootstrap_capn_secret) in O(opt_root) if unset.
+    pub staging_dir: Option<AbsolutePath>,
+    /// The key; C(client.key) in O(staging_dir) if unset.
+    pub client_key_path: Option<AbsolutePath>,
+    /// The certificate; C(client.crt) in O(staging_dir) if unset.
+    pub client_cert_path: Option<AbsolutePath>,
+    /// Common name of the certificate.
+    #[default("k8slab-capn".into())]
+    #[schemars(regex(pattern = NAME))]
+    pub client_cert_cn: String,
+    /// Country of the certificate.
+    #[default("DE".into())]
+    #[schemars(regex(pattern = "^[A-Z]{2}$"))]
+    pub client_cert_country: String,
+    /// Organization of the certificate.
+    #[default("k8s-lab".into())]
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$"))]
+    pub client_cert_organization: String,
+    /// For how many days a certificate is valid.
+    #[default(1095)]
+    #[schemars(range(min = 1, max = 36500))]
+    pub client_cert_validity_days: u32,
+    /// Type of the key.
+    pub client_key_type: KeyType,
+    /// Bits of the key; only used with O(client_key_type=RSA).
+    #[default(4096)]
+    #[schemars(range(min = 2048, max = 4096))]
+    pub client_key_size: u32,
+    /// Replace a certificate that expires in less than so many days.
+    #[default(30)]
+    #[schemars(range(min = 0))]
+    pub renew_before_days: u32,
+    /// Replace the certificate now.
+    pub rotate: bool,
+    /// Remove other certificates that LXD trusts in O(trust_name) for this project, or without restriction.
+    pub prune_old_trust: bool,
+    /// Mode of O(staging_dir).
+    #[default("0750".into())]
+    #[schemars(regex(pattern = file::MODE))]
+    pub staging_mode_dir: String,
+    /// Mode of the key, which nobody but its owner reads.
+    #[default("0600".into())]
+    #[schemars(regex(pattern = "^0[46]00$"))]
+    pub staging_mode_key: String,
+    /// Mode of the certificate.
+    #[default("0644".into())]
+    #[schemars(regex(pattern = file::MODE))]
+    pub staging_mode_cert: String,
+    /// Name of the certificate among those that LXD trusts.
+    #[default("k8slab-capn".into())]
+    #[schemars(regex(pattern = NAME))]
+    pub trust_name: String,
+    /// Name of the Secrets.
+    #[default("incus-identity".into())]
+    #[schemars(regex(pattern = "^[a-z]([a-z0-9-]{0,251}[a-z0-9])?$"), extend("global" = "infrastructure_secret_name"))]
+    pub name: String,
+    /// Namespaces that get a Secret, and are made if they are missing.
+    #[default(vec!["capi-clusters".into()])]
+    #[schemars(inner(regex(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")), extend("global" = "capn_identity_namespaces"))]
+    pub namespaces: Vec<String>,
+    /// Label the Secrets so that C(clusterctl move) takes them along.
+    #[default(true)]
+    pub pivot_enabled: bool,
+    /// How long to wait until LXD listens, in seconds.
+    #[default(60)]
+    #[schemars(range(min = 1))]
+    pub wait_timeout: u64,
+    /// Serve the bootstrap cluster even though the management cluster has taken over.
+    pub allow_rebootstrap: bool,
+    /// Where LXD is administered.
+    #[serde(flatten)]
+    pub lxd: Connection,
+}
+
+/// A name in a certificate and in LXD's trust store.
+const NAME: &str = "^[A-Za-z][A-Za-z0-9._-]{0,62}$";
+
+/// Types of keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum KeyType {
+    /// An elliptic curve, P-256.
+    #[default]
+    Ecdsa,
+    /// RSA; making one takes seconds.
+    Rsa,
+}
+
+/// What the step returns.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Facts {
+    /// Where LXD listens for the provider.
+    pub https_address: String,
+    /// The SHA-256 of the certificate.
+    pub fingerprint: String,
+    /// When the certificate expires.
+    pub not_after: String,
+    /// What became of LXD's trust in it.
+    pub trust: TrustFacts,
+    /// What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses.
+    pub residual: Vec<String>,
+    /// The Secrets.
+    pub secrets: Vec<SecretFacts>,
+    /// Other namespaces that hold clusters and have no Secret for them.
+    pub unserved_namespaces: Vec<String>,
+}
+
+/// What became of LXD's trust.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+pub struct TrustFacts {
+    /// This run made it.
+    pub created: bool,
+    /// This run restricted it to the project.
+    pub repaired: bool,
+}
+
+/// A Secret as it is now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SecretFacts {
+    /// Its namespace.
+    pub namespace: String,
+    /// This run made or updated it.
+    pub changed: bool,
+}
+
+impl Step for BootstrapCapnSecret {
+    const NAME: &'static str = "bootstrap_capn_secret";
+    const SECTIONS: &'static [&'static str] = &["lxd_https", "client_cert", "lxd_trust", "secret", "old_trust"];
+    const EXAMPLES: &'static str = "\
+- name: Let the infrastructure provider speak to LXD
+  k8slab.capi.bootstrap_capn_secret:
+  become: true
+
+- name: Replace the certificate, and serve one more namespace of the management cluster
+  k8slab.capi.bootstrap_capn_secret:
+    kubeconfig_path: /root/mgmt.kubeconfig
+    namespaces: [capi-clusters, team-a]
+    rotate: true
+  become: true
+";
+    type Facts = Facts;
+
+    fn preflight(&self) -> Result<(), Failure> {
+        if let Some(address) = &self.lxd_https_bind_address
+            && self.bind_address().is_none_or(|address| address.port() == 0)
+        {
+            let reason = format!("`{address}` is not an address with a port, such as 10.77.0.1:8443");
+            return Err(OptionError::invalid("lxd_https_bind_address", reason).into());
+        }
+        if self.renew_before_days >= self.client_cert_validity_days {
+            let reason = "a certificate would be replaced as soon as it is made; it must be less than client_cert_validity_days";
+            return Err(OptionError::invalid("renew_before_days", reason).into());
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = self.namespaces.iter().find(|namespace| !seen.insert(*namespace)) {
+            return Err(OptionError::invalid("namespaces", format!("`{twice}` is in it twice")).into());
+        }
+        Ok(())
+    }
+
+    async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
+        run.section(&Lifecycle { step: self, proved: false }).await?;
+        let listener = Listener::of(self);
+        run.section(&listener).await?;
+        let client_cert = ClientCert::of(self);
+        let identity = Identity::after(&run.section(&client_cert).await?, &client_cert)?;
+        let trusted = run.section(&Trust { step: self, identity: &identity }).await?;
+        let secrets = Secrets::of(self, &listener, &identity);
+        let delivered = run.section(&secrets).await?;
+        let complete = run.is_on("secret") && !self.namespaces.is_empty();
+        run.section(&OldTrust::of(self, &identity, &secrets, complete)?).await?;
+        run.section(&Lifecycle { step: self, proved: complete }).await?;
+
+        let trust = TrustFacts {
+            created: trusted.iter().any(trust::Change::creates),
+            repaired: trusted.iter().any(|change| !change.creates()),
+        };
+        let changed = |namespace: &&String| delivered.iter().any(|change| change.namespace() == Some(namespace));
+        let delivered =
+            self.namespaces.iter().map(|namespace| SecretFacts { namespace: namespace.clone(), changed: changed(&namespace) });
+        let facts = self.facts(&listener, &identity, &secrets, trust, delivered.collect());
+        let Some((facts, warnings)) = run.verify(facts).await? else { return Ok(None) };
+        for warning in warnings {
+            run.warn(warning);
+        }
+        Ok(Some(facts))
+    }
+}
+
+impl BootstrapCapnSecret {
+    fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_path.as_deref().map_or_else(|| self.bootstrap_kubeconfig(), Into::into)
+    }
+
+    fn bootstrap_kubeconfig(&self) -> PathBuf {
+        self.opt_root.join("etc/bootstrap_clusterctl/bootstrap.kubeconfig")
+    }
+
+    fn bind_address(&self) -> Option<SocketAddr> {
+        self.lxd_https_bind_address.as_ref()?.parse().ok()
+    }
+
+    fn staging_dir(&self) -> PathBuf {
+        self.staging_dir.as_deref().map_or_else(|| self.opt_root.join("etc/bootstrap_capn_secret"), Into::into)
+    }
+
+    fn client_key_path(&self) -> PathBuf {
+        self.client_key_path.as_deref().map_or_else(|| self.staging_dir().join("client.key"), Into::into)
+    }
+
+    fn client_cert_path(&self) -> PathBuf {
+        self.client_cert_path.as_deref().map_or_else(|| self.staging_dir().join("client.crt"), Into::into)
+    }
+
+    fn retired(&self) -> Retired {
+        Retired(self.staging_dir().join("replaced"))
+    }
+
+    fn form(&self) -> Form {
+        Form {
+            common_name: self.client_cert_cn.clone(),
+            organization: self.client_cert_organization.clone(),
+            country: self.client_cert_country.clone(),
+            key: match self.client_key_type {
+                KeyType::Ecdsa => Key::EcdsaP256,
+                KeyType::Rsa => Key::Rsa(self.client_key_size as usize),
+            },
+        }
+    }
+
+    /// The group of the identities that operate the project, on servers that have such.
+    fn group(&self) -> String {
+        format!("{}-{}", self.trust_name, self.lxd_project)
+    }
+
+    /// Whether an entry in the trust store is one that this step makes, or was made before it restricted any.
+    fn owns(&self, entry: &TrustEntry) -> bool {
+        let ours = !entry.restricted || entry.reaches_only(&self.lxd_project);
+        entry.name == self.trust_name && entry.kind == "client" && ours
+    }
+
+    /// What the step promises, tried out: LXD lets the certificate into the project.
+    async fn facts(
+        &self,
+        listener: &Listener<'_>,
+        identity: &Identity,
+        secrets: &Secrets<'_>,
+        trust: TrustFacts,
+        delivered: Vec<SecretFacts>,
+    ) -> Result<(Facts, Vec<String>), Failure> {
+        let pair = identity.pair.as_ref().ok_or_else(|| self.no_certificate())?;
+        let client = self.lxd.client().await?;
+        let environment = &client.server().environment;
+        let address = listener.address().await?;
+        let shown =
+            lxd::Identity { certificate: &pair.certificate, key: pair.key.expose(), server_certificate: &environment.certificate };
+        let enter = async || {
+            let client = lxd::Client::https(&format!("https://{address}"), &shown).await?;
+            client.in_project(&self.lxd_project).get::<Vec<String>>("instances").await
+        };
+        enter().await.map_err(|source| Error::NotLetIn { address, source })?;
+
+        let unserved = if self.namespaces.is_empty() { Vec::new() } else { secrets.unserved().await?.into_iter().collect() };
+        let by_entry = client.find_trust_entry(&pair.fingerprint).await?.is_some();
+        // Incus shows restricted clients the networks that their projects inherit, and no more.
+        let residual = if by_entry && environment.server == "lxd" { vec!["network-edit".to_owned()] } else { Vec::new() };
+        let warnings = self.warnings(client, pair, &unserved).await?;
+        let facts = Facts {
+            https_address: address.to_string(),
+            fingerprint: pair.fingerprint.clone(),
+            not_after: pair.not_after.text.clone(),
+            trust,
+            residual,
+            secrets: delivered,
+            unserved_namespaces: unserved,
+        };
+        Ok((facts, warnings))
+    }
+
+    async fn warnings(&self, client: &lxd::Client, pair: &Pair, unserved: &[String]) -> Result<Vec<String>, Failure> {
+        let mut warnings: Vec<_> = unserved
+            .iter()
+            .map(|namespace| format!("namespace {namespace} holds clusters, but no Secret {} for them", self.name))
+            .collect();
+        for fingerprint in self.retired().read()? {
+            warnings.push(format!(
+                "certificate {fingerprint} was replaced and is still trusted: not every Secret is known to be updated"
+            ));
+        }
+        let entries = client.trust_entries().await?.into_iter();
+        let unrestricted = |entry: &TrustEntry| entry.name == self.trust_name && !entry.restricted && entry.kind == "client";
+        for entry in entries.filter(|entry| unrestricted(entry) && entry.fingerprint != pair.fingerprint) {
+            let fingerprint = entry.fingerprint;
+            warnings.push(format!(
+                "LXD trusts certificate {fingerprint} in the name {} without restriction; prune_old_trust: true removes it",
+                self.trust_name
+            ));
+        }
+        Ok(warnings)
+    }
+
+    fn no_certificate(&self) -> Error {
+        Error::NoCertificate(self.client_cert_path().display().to_string())
+    }
+}
+
+/// The certificate that this run hands out.
+pub(crate) struct Identity {
+    /// None while nothing is carried out and it is still to be issued.
+    pair: Option<Pair>,
+    /// It is issued by this run.
+    issued: bool,
+    /// The certificate whose place it takes.
+    replaced: Option<String>,
+}
+
+impl Identity {
+    /// What is there after the section has run, or was planned.
+    fn after(changes: &[client_cert::Change], section: &ClientCert<'_>) -> Result<Self, Failure> {
+        let issue = changes.iter().find_map(client_cert::Change::issue);
+        let replaced = issue.and_then(client_cert::Issue::replaced);
+        // Where changes are only planned, that which is to be replaced is still there.
+        let pair = section.pair()?.filter(|pair| issue.is_none() || Some(&pair.fingerprint) != replaced.as_ref());
+        if pair.is_none() && issue.is_none() {
+            return Err(section.step.no_certificate().into());
+        }
+        Ok(Self { pair, issued: issue.is_some(), replaced })
+    }
+
+    /// The certificate as PEM.
+    fn pem(&self) -> &str {
+        self.pair.as_ref().map_or("", |pair| &pair.certificate)
+    }
+
+    /// The certificate as LXD's trust store takes it: a PEM without its armour.
+    fn base64(&self) -> String {
+        self.pem().lines().filter(|line| !line.starts_with("-----")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use ansible::Section;
+
+    use super::*;
+
+    /// A certificate that is in its place.
+    pub(crate) fn identity() -> Identity {
+        let pair = BootstrapCapnSecret::default().form().issue(365, SystemTime::now()).ok();
+        assert!(pair.is_some());
+        Identity { pair, issued: false, replaced: None }
+    }
+
+    /// A plan as one line.
+    pub(crate) fn planned<S: Section>(section: &S, live: &S::Live) -> String {
+        match section.plan(live) {
+            Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other() {
+        let default = BootstrapCapnSecret::default;
+        let address = |address: &str| BootstrapCapnSecret { lxd_https_bind_address: Some(address.into()), ..default() };
+        for (case, step, code) in [
+            ("the defaults", default(), None),
+            ("an address", address("10.77.0.1:8443"), None),
+            ("an address of IPv6", address("[fd42::1]:8443"), None),
+            ("a name", address("lxd.example.org:8443"), Some("OPTION_INVALID")),
+            ("no port", address("10.77.0.1"), Some("OPTION_INVALID")),
+            ("port 0", address("10.77.0.1:0"), Some("OPTION_INVALID")),
+            ("renewed at once", BootstrapCapnSecret { client_cert_validity_days: 30, ..default() }, Some("OPTION_INVALID")),
+            (
+                "a namespace twice",
+                BootstrapCapnSecret { namespaces: vec!["a".into(), "a".into()], ..default() },
+                Some("OPTION_INVALID"),
+            ),
+        ] {
+            assert_eq!(step.preflight().err().map(|failure| failure.code), code, "{case}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The lab's phase: whether there is still something to bootstrap, and that it was.
+
+use ansible::{Failure, Section};
+use lab::lifecycle::Phase;
+use lxd::{ObjectChange, Project, Tagged};
+
+use crate::BootstrapCapnSecret;
+
+/// The section: a lab that stands on its own is left alone, and one that was bootstrapped says so.
+pub(crate) struct Lifecycle<'a> {
+    pub step: &'a BootstrapCapnSecret,
+    /// The bootstrap cluster can speak to LXD by now.
+    pub proved: bool,
+}
+
+impl Section for Lifecycle<'_> {
+    const NAME: &'static str = "lifecycle";
+    type Live = Option<Tagged<Project>>;
+    type Change = ObjectChange;
+
+    async fn observe(&self) -> Result<Self::Live, Failure> {
+        let client = self.step.lxd.client().await?;
+        // Any other cluster than the bootstrap cluster may be served at any time.
+        let anew = self.step.allow_rebootstrap || self.step.kubeconfig() != self.step.bootstrap_kubeconfig();
+        client.may_bootstrap(&self.step.lxd_project, anew).await.map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.code == "LIFECYCLE_PIVOTED" {
+                failure.hints.insert(0, "set kubeconfig_path to the management cluster's to serve that one".into());
+            }
+            failure
+        })?;
+        Ok(client.find(&self.step.lxd_project).await?)
+    }
+
+    fn plan(&self, live: &Self::Live) -> Result<Vec<ObjectChange>, Failure> {
+        let Some(project) = live.as_ref().filter(|_| self.proved) else { return Ok(Vec::new()) };
+        let is_further = project.object.phase().is_some_and(|phase| phase > Phase::Bootstrapped);
+        Ok(if is_further { Vec::new() } else { project.record(Phase::Bootstrapped).into_iter().collect() })
+    }
+
+    async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {
+        Ok(change.apply(self.step.lxd.client().await?).await?)
+    }
+}
