@@ -117,6 +117,11 @@ options:
     elements: dict
     default: []
     suboptions:
+      condition:
+        description:
+          - The condition of its status that has to hold.
+        type: str
+        default: Available
       deployment:
         description:
           - Its name.

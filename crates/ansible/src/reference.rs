@@ -58,6 +58,27 @@ pub struct Reference {
     pub options: OptionTable,
     facts: OptionTable,
     examples: &'static str,
+    tasks: &'static [RoleTask],
+}
+
+/// A task of a step's role.
+#[derive(Clone, Copy, Debug)]
+pub struct RoleTask {
+    /// What it is called; by default as the step.
+    pub name: Option<&'static str>,
+    /// Options that it sets itself, which are then no variables of the role.
+    pub sets: &'static [(&'static str, &'static str)],
+    /// It runs where Ansible runs, as the user who runs it.
+    pub on_runner: bool,
+    /// Nothing of it is shown.
+    pub carries_secret: bool,
+    /// The variable that keeps its result.
+    pub register: Option<&'static str>,
+}
+
+impl RoleTask {
+    /// The step on the host, with the role's variables.
+    pub const ON_HOST: Self = Self { name: None, sets: &[], on_runner: false, carries_secret: false, register: None };
 }
 
 impl Reference {
@@ -69,6 +90,7 @@ impl Reference {
             options: OptionTable::of::<S>().with_switches(S::SECTIONS),
             facts: OptionTable::of_output::<S::Facts>(),
             examples: S::EXAMPLES,
+            tasks: S::TASKS,
         }
     }
 
@@ -174,17 +196,30 @@ impl Reference {
     }
 
     fn tasks(&self) -> String {
-        let options: BTreeMap<_, _> =
-            self.variables().map(|(variable, option)| (&option.name, format!("{{{{ {variable} }}}}"))).collect();
-        let hyphenated = self.name.replace('_', "-");
-        let task = Task {
-            name: self.title(),
-            module: BTreeMap::from([(format!("{COLLECTION}.{}", self.name), options)]),
-            r#become: true,
-            no_log: self.options.options.iter().any(|option| option.secret).then_some(true),
-            tags: vec![self.name.to_owned(), hyphenated],
+        generated(&yaml::text(&self.tasks.iter().map(|task| self.task(task)).collect::<Vec<_>>()))
+    }
+
+    fn task(&self, task: &RoleTask) -> Task<'_> {
+        let mut options: BTreeMap<_, _> =
+            self.variables().map(|(variable, option)| (option.name.as_str(), format!("{{{{ {variable} }}}}"))).collect();
+        options.extend(task.sets.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        // A failure that nobody may read helps nobody: a task without a secret in it is shown.
+        let given = self.variables().filter(|(_, option)| option.secret);
+        let given: Vec<_> = given.map(|(variable, _)| format!("{variable} is truthy")).collect();
+        let no_log = match given.as_slice() {
+            _ if task.carries_secret => Some("true".into()),
+            [] => None,
+            given => Some(format!("{{{{ {} }}}}", given.join(" or "))),
         };
-        generated(&yaml::text(&[task]))
+        Task {
+            name: task.name.unwrap_or(self.title()),
+            module: BTreeMap::from([(format!("{COLLECTION}.{}", self.name), options)]),
+            r#become: !task.on_runner,
+            delegate_to: task.on_runner.then_some("localhost"),
+            register: task.register,
+            no_log,
+            tags: vec![self.name.to_owned(), self.name.replace('_', "-")],
+        }
     }
 
     fn role_meta(&self) -> String {
@@ -227,14 +262,17 @@ impl Reference {
         }
         let _ = write!(
             text,
-            "\nThe role is one task; `ansible-doc {COLLECTION}.{}` describes the module behind it with its results.\n",
+            "\nThe role is {}; `ansible-doc {COLLECTION}.{}` describes the module behind it with its results.\n",
+            if let [_] = self.tasks { "one task" } else { "several tasks of one module" },
             self.name
         );
         text
     }
 
+    /// What a user of the role sets: every option but those that its tasks set themselves.
     fn variables(&self) -> impl Iterator<Item = (String, &OptionSpec)> {
-        self.options.options.iter().map(|option| (format!("{}_{}", self.name, option.name), option))
+        let is_set = |option: &&OptionSpec| self.tasks.iter().flat_map(|task| task.sets).any(|(name, _)| *name == option.name);
+        self.options.options.iter().filter(move |option| !is_set(option)).map(|option| (format!("{}_{}", self.name, option.name), option))
     }
 
     /// A role's default: the variable's other names, then the lab's global, then the option's own default.
@@ -299,10 +337,14 @@ impl OptionDocument {
 struct Task<'a> {
     name: &'a str,
     #[serde(flatten)]
-    module: BTreeMap<String, BTreeMap<&'a String, String>>,
+    module: BTreeMap<String, BTreeMap<&'a str, String>>,
     r#become: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    no_log: Option<bool>,
+    delegate_to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    register: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_log: Option<String>,
     tags: Vec<String>,
 }
 

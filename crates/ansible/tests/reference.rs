@@ -96,7 +96,7 @@ keep_note_title: \"{{ keep_note_heading | default(k8s_lab_title | default('it\\\
 }
 
 #[test]
-fn a_role_is_one_task_that_logs_no_secret() {
+fn a_role_is_one_task_that_is_not_logged_when_it_is_given_a_secret() {
     let tasks = "\
 ---
 # Generated from the step's option table by `cargo xtask generate`.
@@ -110,7 +110,7 @@ fn a_role_is_one_task_that_logs_no_secret() {
     seal: \"{{ keep_note_seal }}\"
     title: \"{{ keep_note_title }}\"
   become: true
-  no_log: true
+  no_log: \"{{ keep_note_seal is truthy }}\"
   tags:
     - keep_note
     - keep-note

@@ -46,10 +46,11 @@ impl Test {
 
     /// Whether `status.conditions` says yes to a type.
     #[must_use]
-    pub fn status(kind: &'static str) -> Self {
-        Self::new(kind, move |object| {
+    pub fn status(kind: &str) -> Self {
+        let kind = kind.to_owned();
+        Self::new(kind.clone(), move |object| {
             let conditions = object.data["status"]["conditions"].as_array().into_iter().flatten();
-            let Some(condition) = conditions.into_iter().find(|condition| condition["type"] == kind) else {
+            let Some(condition) = conditions.into_iter().find(|condition| condition["type"] == kind.as_str()) else {
                 return Look { holds: false, seen: format!("no condition {kind}") };
             };
             let word = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
@@ -133,7 +134,13 @@ impl Condition {
     /// A Deployment has the replicas it needs, in its current form.
     #[must_use]
     pub fn deployment_available(namespace: &str, name: &str) -> Self {
-        Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status("Available")))
+        Self::deployment(namespace, name, "Available")
+    }
+
+    /// A condition of a Deployment holds for its current form.
+    #[must_use]
+    pub fn deployment(namespace: &str, name: &str, status: &str) -> Self {
+        Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status(status)))
     }
 
     /// A node takes pods.

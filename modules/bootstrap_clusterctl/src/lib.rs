@@ -152,7 +152,7 @@ pub struct ExtraProvider {
 }
 
 /// A Deployment to wait for.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 pub struct ExtraDeployment {
     /// Its namespace.
     #[schemars(length(min = 1))]
@@ -160,6 +160,15 @@ pub struct ExtraDeployment {
     /// Its name.
     #[schemars(length(min = 1))]
     pub deployment: String,
+    /// The condition of its status that has to hold.
+    #[serde(default = "available")]
+    #[default(available())]
+    #[schemars(length(min = 1))]
+    pub condition: String,
+}
+
+fn available() -> String {
+    "Available".to_owned()
 }
 
 /// What the step returns.
@@ -335,7 +344,7 @@ impl BootstrapClusterctl {
     fn deployments(&self) -> Vec<Condition> {
         let own = capi::DEPLOYMENTS.iter().map(|(namespace, name)| Condition::deployment_available(namespace, name));
         let extra = self.extra_wait_deployments.iter();
-        own.chain(extra.map(|extra| Condition::deployment_available(&extra.namespace, &extra.deployment))).collect()
+        own.chain(extra.map(|extra| Condition::deployment(&extra.namespace, &extra.deployment, &extra.condition))).collect()
     }
 
     async fn facts(&self, init_ran: bool) -> Result<Facts, Failure> {
