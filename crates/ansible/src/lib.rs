@@ -21,7 +21,7 @@ pub use cli::{Entry, main, main_of};
 pub use failure::{Explain, Failure};
 pub use options::{Kind, OptionError, OptionSpec, OptionTable};
 pub use path::AbsolutePath;
-pub use reference::{Format, Reference};
+pub use reference::{Format, Reference, RoleTask};
 pub use report::{Report, Stage};
 pub use secret::Secret;
 pub use step::{Change, Run, Section, Step};

@@ -207,9 +207,9 @@ impl Reference {
         let given = self.variables().filter(|(_, option)| option.secret);
         let given: Vec<_> = given.map(|(variable, _)| format!("{variable} is truthy")).collect();
         let no_log = match given.as_slice() {
-            _ if task.carries_secret => Some("true".into()),
+            _ if task.carries_secret => Some(true.into()),
             [] => None,
-            given => Some(format!("{{{{ {} }}}}", given.join(" or "))),
+            given => Some(format!("{{{{ {} }}}}", given.join(" or ")).into()),
         };
         Task {
             name: task.name.unwrap_or(self.title()),
@@ -272,7 +272,11 @@ impl Reference {
     /// What a user of the role sets: every option but those that its tasks set themselves.
     fn variables(&self) -> impl Iterator<Item = (String, &OptionSpec)> {
         let is_set = |option: &&OptionSpec| self.tasks.iter().flat_map(|task| task.sets).any(|(name, _)| *name == option.name);
-        self.options.options.iter().filter(move |option| !is_set(option)).map(|option| (format!("{}_{}", self.name, option.name), option))
+        self.options
+            .options
+            .iter()
+            .filter(move |option| !is_set(option))
+            .map(|option| (format!("{}_{}", self.name, option.name), option))
     }
 
     /// A role's default: the variable's other names, then the lab's global, then the option's own default.
@@ -344,7 +348,7 @@ struct Task<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     register: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    no_log: Option<String>,
+    no_log: Option<Value>,
     tags: Vec<String>,
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Explain, Failure, Report, Stage};
+use crate::{Explain, Failure, Report, RoleTask, Stage};
 
 /// One role step: a struct of options that can be converged.
 pub trait Step: DeserializeOwned + JsonSchema {
@@ -14,6 +14,8 @@ pub trait Step: DeserializeOwned + JsonSchema {
     const SECTIONS: &'static [&'static str];
     /// A task or two, as YAML, for the documentation.
     const EXAMPLES: &'static str;
+    /// The tasks of its role.
+    const TASKS: &'static [RoleTask] = &[RoleTask::ON_HOST];
     /// What the result carries beyond the protocol's own keys.
     type Facts: Serialize + JsonSchema;
 

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use ansible::{AbsolutePath, Failure, Format, Reference, Run, Secret, Step};
+use std::collections::BTreeMap;
+
+use ansible::{AbsolutePath, Failure, Format, Reference, RoleTask, Run, Secret, Step};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use smart_default::SmartDefault;
 
 /// Keep a note.
@@ -170,4 +173,76 @@ fn a_readme_is_markdown() {
             "| `keep_note_folder` | path |  | Where. |",
         ],
     );
+}
+
+/// Pass a word on.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct PassOn {
+    /// What to do.
+    half: Option<String>,
+    /// Anything, by name.
+    extra: BTreeMap<String, Value>,
+}
+
+impl Step for PassOn {
+    const NAME: &'static str = "pass_on";
+    const SECTIONS: &'static [&'static str] = &[];
+    const EXAMPLES: &'static str = "";
+    const TASKS: &'static [RoleTask] = &[
+        RoleTask { name: Some("Hear it"), sets: &[("half", "hear")], register: Some("_heard"), ..RoleTask::ON_HOST },
+        RoleTask {
+            name: Some("Say it"),
+            sets: &[("half", "{{ _heard.half }}")],
+            on_runner: true,
+            carries_secret: true,
+            ..RoleTask::ON_HOST
+        },
+    ];
+    type Facts = Facts;
+
+    async fn converge(&self, _: &mut Run) -> Result<Option<Facts>, Failure> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_role_may_be_several_tasks_of_one_module() {
+    let reference = Reference::of::<PassOn>();
+    let tasks = "\
+---
+# Generated from the step's option table by `cargo xtask generate`.
+- name: Hear it
+  k8slab.capi.pass_on:
+    enabled: \"{{ pass_on_enabled }}\"
+    extra: \"{{ pass_on_extra }}\"
+    half: hear
+  become: true
+  register: _heard
+  tags:
+    - pass_on
+    - pass-on
+- name: Say it
+  k8slab.capi.pass_on:
+    enabled: \"{{ pass_on_enabled }}\"
+    extra: \"{{ pass_on_extra }}\"
+    half: \"{{ _heard.half }}\"
+  become: false
+  delegate_to: localhost
+  no_log: true
+  tags:
+    - pass_on
+    - pass-on
+";
+    assert_eq!(reference.render(Format::Tasks), tasks);
+    for format in [Format::Defaults, Format::ArgumentSpecs, Format::Readme] {
+        assert!(!reference.render(format).contains("pass_on_half"), "what a task sets is no variable of the role");
+    }
+}
+
+#[test]
+fn an_option_may_hold_anything_by_name() {
+    let given = json!({"extra": {"count": 3, "none": null, "list": [true, "x"]}});
+    let resolved = Reference::of::<PassOn>().options.resolve(given.as_object().unwrap()).unwrap();
+    assert_eq!(resolved["extra"], given["extra"]);
 }

@@ -12,9 +12,9 @@ use cluster::{
     resource,
 };
 
-use crate::{BootstrapK3s, crash, error::Error, service};
+use lab::capi::{API_PORT, K3S_KUBECONFIG};
 
-const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
+use crate::{BootstrapK3s, crash, error::Error, service};
 
 /// A node that takes pods.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
     let deadline = Duration::from_secs(step.ready_timeout);
     let instance = &step.instance_name;
     let client = step.client().await?;
-    let wait = Wait::for_condition(format!("{instance}: {KUBECONFIG} and a run of {}", step.service_name), deadline);
+    let wait = Wait::for_condition(format!("{instance}: {K3S_KUBECONFIG} and a run of {}", step.service_name), deadline);
     let look = async || {
-        let text = client.read_file(instance, KUBECONFIG).await?.map(|(_, text)| text).unwrap_or_default();
+        let text = client.read_file(instance, K3S_KUBECONFIG).await?.map(|(_, text)| text).unwrap_or_default();
         // While k3s writes it, it is not whole.
         let kubeconfig = Kubeconfig::parse(&String::from_utf8_lossy(&text)).map_err(|error| error.to_string());
         let running = service::running(&client, step).await?.ok_or_else(|| "k3s does not run".to_owned());
@@ -63,7 +63,7 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
 
 /// The API server's address as others than the node itself reach it.
 fn reached_at(server: &str, address: IpAddr) -> String {
-    let port = server.trim_end_matches('/').rsplit_once(':').map_or("6443", |(_, port)| port);
+    let port = server.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(API_PORT);
     match address {
         IpAddr::V4(address) => format!("https://{address}:{port}"),
         IpAddr::V6(address) => format!("https://[{address}]:{port}"),

@@ -63,7 +63,7 @@ impl<'a> Service<'a> {
     }
 
     async fn ready(&self, since: SystemTime) -> Result<&Ready, Failure> {
-        self.ready.get_or_try_init(|| node::ready(self.step, since)).await
+        self.ready.get_or_try_init(|| Box::pin(node::ready(self.step, since))).await
     }
 
     async fn start(&self, client: &Client, verb: &str) -> Result<(), Failure> {

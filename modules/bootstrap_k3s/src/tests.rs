@@ -172,7 +172,8 @@ fn the_unit_has_the_flags_and_no_secret() {
 fn plan_as_shown(step: &BootstrapK3s) -> String {
     use ansible::Change as _;
     let changes = install(step).plan(&install::Live::default()).unwrap();
-    changes.iter().map(|change| format!("{} {} {}\n", change.object(), change.before(), change.after())).collect()
+    let shown = |change: &install::Change| format!("{} {} {}", change.object(), change.before(), change.after());
+    changes.iter().map(shown).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn coerce(option: &OptionSpec, value: &Value, place: &str) -> Result<Value, Opti
             let entries = entries.iter().map(|(key, value)| Ok((key.clone(), entry(element, value, &join(place, key))?)));
             entries.collect::<Result<Map<_, _>, _>>()?.into()
         }
+        Kind::Any => value.clone(),
     };
     match option.complaint(&coerced) {
         Some(complaint) => Err(OptionError::invalid(place, complaint)),
@@ -69,6 +70,7 @@ fn coerce(option: &OptionSpec, value: &Value, place: &str) -> Result<Value, Opti
 /// A list's element or a map's value. LXD writes its booleans in lower case, and its keys are where booleans meet strings.
 fn entry(option: &OptionSpec, value: &Value, place: &str) -> Result<Value, OptionError> {
     match (&option.kind, value) {
+        (Kind::Any, _) => Ok(value.clone()),
         (Kind::Str, Value::Bool(flag)) => coerce(option, &json!(flag.to_string()), place),
         (_, Value::Null) => Err(OptionError::invalid(place, "has no value")),
         _ => coerce(option, value, place),

@@ -20,6 +20,8 @@ pub enum Kind {
     Dict(OptionTable),
     /// `dict` with free keys whose values have one type
     Map(Box<OptionSpec>),
+    /// `raw`: whatever is given
+    Any,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::Bool => "bool",
             Self::List(_) => "list",
             Self::Dict(_) | Self::Map(_) => "dict",
+            Self::Any => "raw",
         }
     }
 
@@ -40,7 +43,7 @@ impl Kind {
         match self {
             Self::List(element) | Self::Map(element) => element.secret,
             Self::Dict(table) => table.options.iter().any(|option| option.secret),
-            Self::Str | Self::Path | Self::Int | Self::Bool => false,
+            Self::Str | Self::Path | Self::Int | Self::Bool | Self::Any => false,
         }
     }
 }
@@ -209,11 +212,13 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 fn kind(schema: &Value) -> Kind {
     match schema["type"].as_str() {
+        // The schema of a value that may be anything.
+        _ if *schema == json!(true) => Kind::Any,
         Some("boolean") => Kind::Bool,
         Some("integer") => Kind::Int,
         Some("array") => Kind::List(Box::new(OptionSpec::read("", &schema["items"]))),
         Some("object") => match &schema["additionalProperties"] {
-            values @ Value::Object(_) => Kind::Map(Box::new(OptionSpec::read("", values))),
+            values @ (Value::Object(_) | Value::Bool(true)) => Kind::Map(Box::new(OptionSpec::read("", values))),
             _ => Kind::Dict(OptionTable::read(schema)),
         },
         _ if schema["format"] == json!("path") => Kind::Path,
