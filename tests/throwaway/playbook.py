@@ -42,7 +42,7 @@ class Ansible:
         others = {"base_system_enabled": False, "lxd_host_enabled": False, "binary_fetch_enabled": False}
         return self.start("k8slab.capi.substrate", lab.variables | others | variables, options)
 
-    def start(self, playbook, variables, options):
+    def start(self, playbook, variables, options, within=()):
         work = Path(tempfile.mkdtemp(dir=self.folder))
         if not isinstance(playbook, str):
             plays = [{"hosts": "k8slab_host", "gather_facts": False} | play for play in playbook]
@@ -57,7 +57,7 @@ class Ansible:
             "RECORD_FILE": str(work / "record"),
         }
         process = subprocess.Popen(
-            [BIN / "ansible-playbook", "-i", "hosts.yml", playbook, *options],
+            [*within, BIN / "ansible-playbook", "-i", "hosts.yml", playbook, *options],
             cwd=work,
             env=self._environment() | environment,
             stdout=subprocess.PIPE,
