@@ -34,6 +34,11 @@ options:
     description:
       - Folder of the tools; C(bin) in O(opt_root) if unset.
     type: path
+  bundle:
+    description:
+      - Folder of the offline bundle on the host.
+      - If unset, what is needed is downloaded.
+    type: path
   clusterctl_checksum_entry:
     description:
       - >-
@@ -286,6 +291,11 @@ stages:
   elements: dict
   returned: always
   type: list
+standins:
+  description:
+    - Those that are not what their names say, and what they are instead.
+  returned: success
+  type: dict
 tools:
   description:
     - The tools by name.

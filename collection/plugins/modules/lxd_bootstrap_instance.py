@@ -23,6 +23,11 @@ options:
       - Create the instance even though the management cluster has taken over.
     type: bool
     default: false
+  bundle:
+    description:
+      - Folder of the offline bundle on the host.
+      - If unset, what is needed is downloaded.
+    type: path
   config:
     description:
       - Configuration keys of the instance.
