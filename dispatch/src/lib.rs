@@ -20,5 +20,6 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<bootstrap_k3s::BootstrapK3s>(),
         Entry::of::<bootstrap_clusterctl::BootstrapClusterctl>(),
         Entry::of::<bootstrap_capn_secret::BootstrapCapnSecret>(),
+        Entry::of::<export_artifacts::ExportArtifacts>(),
     ]
 }

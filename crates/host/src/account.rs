@@ -14,6 +14,12 @@ impl Owner {
     pub async fn resolve(root: &Root, user: &str, group: &str) -> Result<Self, Error> {
         Ok(Self { user: number(root, "passwd", user).await?, group: number(root, "group", group).await? })
     }
+
+    /// Whoever runs this process.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
+    }
 }
 
 async fn number(root: &Root, database: &'static str, name: &str) -> Result<u32, Error> {

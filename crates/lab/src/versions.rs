@@ -2,6 +2,8 @@
 
 /// The channel of LXD's snap.
 pub const LXD_CHANNEL: &str = "6/stable";
+/// Kubernetes on the lab's nodes: a version that the infrastructure provider has images of.
+pub const KUBERNETES: &str = "v1.35.0";
 /// kubectl, for the runner and the host.
 pub const KUBECTL: &str = "v1.35.3";
 /// clusterctl, which is Cluster API's version too.
