@@ -3,11 +3,15 @@ use std::path::Path;
 use reqwest::{Body, Method, Response, StatusCode, header::HeaderMap};
 use serde_json::{Map, Value};
 use tokio::fs::File;
+use tokio_util::io::ReaderStream;
 
 use crate::{Client, Error};
 
 /// The headers that tell and set what a file is like begin with the server's name.
 const PREFIXES: [&str; 2] = ["X-LXD", "X-Incus"];
+
+/// How much of a file is read at a time. Each costs a change of threads.
+const CHUNK: usize = 1 << 20;
 
 /// The kind of a file inside an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,8 @@ impl Client {
             Source::Bytes(bytes) => Body::from(bytes.to_vec()),
             Source::File(path) => {
                 let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-                File::open(path).await.map_err(unreadable)?.into()
+                let file = File::open(path).await.map_err(unreadable)?;
+                Body::wrap_stream(ReaderStream::with_capacity(file, CHUNK))
             }
         };
         self.file(Method::POST, instance, &staged, &attributes, body).await?;
