@@ -40,6 +40,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whoever mends it has the object looked at again.
+    pub fn is_watched(&self) -> bool {
+        matches!(self, Self::Identity(error) if error.is_watched())
+    }
+
     /// What is said of it on the object; nothing if only trying again helps.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
@@ -139,14 +144,14 @@ fn finalizers<K: Resource<DynamicType = ()>>(object: &K, present: bool) -> Value
     json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": finalizers}})
 }
 
-/// Writes an object's status, if it is another than before.
-pub async fn publish<K, S>(api: &Api<K>, object: &K, before: Option<&S>, status: &S) -> Result<(), kube::Error>
+/// Writes an object's status, if it is another than before, and gives the object as it is now.
+pub async fn publish<K, S>(api: &Api<K>, object: &K, before: Option<&S>, status: &S) -> Result<K, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     S: Serialize + PartialEq,
 {
     if before == Some(status) {
-        return Ok(());
+        return Ok(object.clone());
     }
-    api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await.map(drop)
+    api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await
 }

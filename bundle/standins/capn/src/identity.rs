@@ -42,6 +42,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The Secret has to be another, and that is seen when it happens.
+    pub fn is_watched(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Incomplete { .. } | Self::Unpinned(_))
+    }
+
     /// What is said of it; nothing if only trying again helps.
     pub fn verdict(&self) -> Option<Verdict> {
         let reason = match self {

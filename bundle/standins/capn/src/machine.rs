@@ -98,7 +98,7 @@ pub async fn reconcile(object: Arc<LXCMachine>, context: Arc<Context>) -> Result
             if let Some(verdict) = error.verdict() {
                 publish(&mut object, &Report::of(verdict), &context).await?;
             }
-            Err(error)
+            if error.is_watched() { Ok(Action::await_change()) } else { Err(error) }
         }
     }
 }
@@ -377,8 +377,7 @@ impl Report {
 async fn publish(object: &mut LXCMachine, report: &Report, context: &Context) -> Result<(), kube::Error> {
     let api = context.api::<LXCMachine>(&object.namespace().unwrap_or_default());
     let status = report.on(object, Timestamp::now());
-    context::publish(&api, object, object.status.as_ref(), &status).await?;
-    object.status = Some(status);
+    *object = context::publish(&api, object, object.status.as_ref(), &status).await?;
     Ok(())
 }
 
