@@ -27,7 +27,7 @@ pub struct Error {
     source: host::Error,
 }
 
-/// clusterctl's last words, what they mean, and what to do.
+/// What clusterctl's error means, and what to do.
 const MEANINGS: [(&str, &str, &str); 8] = [
     ("rate limit", "GITHUB_RATE_LIMIT", "set github_token, or take the providers from a bundle"),
     (
@@ -40,11 +40,16 @@ const MEANINGS: [(&str, &str, &str); 8] = [
         "PROVIDER_VERSION_DRIFT",
         "a provider of another version is there; upgrading is another operation",
     ),
-    ("is being terminated", "NAMESPACE_TERMINATING", "wait until the namespace is gone, then run again"),
+    ("being terminated", "NAMESPACE_TERMINATING", "wait until the namespace is gone, then run again"),
     ("failed calling webhook", "WEBHOOK_NOT_SERVING", "a controller did not come up in time; look at its pods"),
-    ("cert-manager", "CERT_MANAGER_TIMEOUT", "images may come slowly; raise cert_manager_timeout, and init_timeout with it"),
     ("is not ready after", "PROVIDER_TIMEOUT", "look at the controller's pods; images may come slowly"),
     ("failed to read file", "PROVIDER_FILE_MISSING", "look whether the repository has the file for this version"),
+    // clusterctl gives no reason when it has waited for cert-manager in vain.
+    (
+        "timed out waiting for the condition",
+        "CERT_MANAGER_TIMEOUT",
+        "images may come slowly; raise cert_manager_timeout, and init_timeout with it",
+    ),
 ];
 
 impl Error {
@@ -55,9 +60,16 @@ impl Error {
     }
 
     fn meaning(&self) -> Option<&'static (&'static str, &'static str, &'static str)> {
-        let words = self.source.detail()?;
-        MEANINGS.iter().find(|(part, ..)| words.contains(part))
+        meaning(&self.source.detail()?)
     }
+}
+
+/// Only the error counts: what comes before it says what went well.
+fn meaning(words: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    let (_, error) = words.rsplit_once("Error: ")?;
+    MEANINGS
+        .iter()
+        .find(|(part, ..)| error.replace("context deadline exceeded", "timed out waiting for the condition").contains(part))
 }
 
 impl Explain for Error {
@@ -109,4 +121,45 @@ fn no_proxy(server: &str) -> String {
     let host = server.trim_start_matches("https://").rsplit_once(':').map_or(server, |(host, _)| host);
     let known = ["NO_PROXY", "no_proxy"].into_iter().filter_map(|name| env::var(name).ok()).find(|hosts| !hosts.is_empty());
     known.into_iter().chain([host.trim_matches(['[', ']']).to_owned()]).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_codes() {
+        for (words, code) in [
+            ("Fetching providers\nInstalling cert-manager version=\"v1.20.1\"", None),
+            ("Fetching providers\nError: the cluster is odd", None),
+            ("Error: failed to get repository: rate limit for github api has been reached", Some("GITHUB_RATE_LIMIT")),
+            ("Error: Get \"https://api.github.com/repos/x\": dial tcp: lookup failed", Some("GITHUB_UNREACHABLE")),
+            (
+                "Error: installing provider \"cluster-api\" can lead to a non functioning management cluster: there is already an \
+                 instance of the \"cluster-api\" provider installed in the \"capi-system\" namespace",
+                Some("PROVIDER_VERSION_DRIFT"),
+            ),
+            (
+                "Error: action failed after 9 attempts: namespaces \"capi-system\" not found: unable to create new content in namespace \
+                 capi-system because it is being terminated",
+                Some("NAMESPACE_TERMINATING"),
+            ),
+            (
+                "Waiting for cert-manager to be available...\nError: Internal error occurred: failed calling webhook \
+                 \"webhook.cert-manager.io\": connect: connection refused",
+                Some("WEBHOOK_NOT_SERVING"),
+            ),
+            ("Error: deployment \"capi\" is not ready after 5m0s: context deadline exceeded", Some("PROVIDER_TIMEOUT")),
+            ("Waiting for cert-manager to be available...\nError: context deadline exceeded", Some("CERT_MANAGER_TIMEOUT")),
+        ] {
+            assert_eq!(meaning(words).map(|(_, code, _)| *code), code, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_is_asked_without_a_proxy() {
+        for (server, host) in [("https://10.77.0.5:6443", "10.77.0.5"), ("https://[fd42::5]:6443", "fd42::5")] {
+            assert!(no_proxy(server).split(',').any(|part| part == host), "{server}");
+        }
+    }
 }

@@ -68,6 +68,12 @@ impl Test {
         })
     }
 
+    /// The same question under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
     /// Both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -140,7 +146,7 @@ impl Condition {
     /// A condition of a Deployment holds for its current form.
     #[must_use]
     pub fn deployment(namespace: &str, name: &str, status: &str) -> Self {
-        Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status(status)))
+        Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status(status)).named(status))
     }
 
     /// A node takes pods.
@@ -311,7 +317,7 @@ mod tests {
     #[test]
     fn a_deployment_is_available_in_its_current_form() {
         let condition = Condition::deployment_available("capi-system", "manager");
-        assert_eq!(condition.name(), "Deployment capi-system/manager observed and Available");
+        assert_eq!(condition.name(), "Deployment capi-system/manager Available");
         for (case, live, holds, seen) in [
             ("not there", vec![], false, "not there"),
             ("another's", vec![deployment("other", "manager", 2, &available("True"))], false, "not there"),

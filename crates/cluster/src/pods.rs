@@ -9,6 +9,11 @@ pub fn held_up(pod: &DynamicObject) -> Vec<String> {
     let name =
         format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
     let status = &pod.data["status"];
+    match word(&status["phase"]) {
+        "Succeeded" => return Vec::new(),
+        "Failed" => return vec![format!("pod {name}: {}", words(status))],
+        _ => {}
+    }
     let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
     let unscheduled = list("conditions").into_iter().filter(|it| it["type"] == "PodScheduled" && it["status"] == "False");
     let unscheduled = unscheduled.map(|condition| format!("pod {name}: {}", words(&condition)));
@@ -56,6 +61,19 @@ mod tests {
                     "containerStatuses": [container("manager", json!({"terminated": {"reason": "Error", "exitCode": 1}}))],
                 }),
                 &["pod ns/pod, container manager, image registry/x:v1: Error"],
+            ),
+            (
+                "done",
+                json!({"phase": "Succeeded", "containerStatuses": [container("x", json!({"terminated": {"exitCode": 0}}))]}),
+                &[],
+            ),
+            (
+                "evicted",
+                json!({
+                    "phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage.",
+                    "containerStatuses": [container("x", json!({"terminated": {"exitCode": 137, "reason": "Unknown"}}))],
+                }),
+                &["pod ns/pod: Evicted: The node was low on resource: ephemeral-storage."],
             ),
             (
                 "no room",

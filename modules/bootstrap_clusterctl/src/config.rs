@@ -11,33 +11,34 @@ use crate::{BootstrapClusterctl, sources::Sources};
 pub(crate) struct Section<'a> {
     pub step: &'a BootstrapClusterctl,
     pub sources: &'a Sources,
+    /// Nothing else makes the folder.
+    pub makes_folder: bool,
 }
 
 impl Section<'_> {
-    /// The folder comes first.
-    fn declare(&self) -> [Declared; 2] {
+    fn declare(&self) -> Vec<Declared> {
         let file = Declared {
             path: self.step.config_path(),
             content: Content::Text(cluster::yaml(&self.sources.config(self.step))),
             owner: Owner::default(),
             mode: mode(&self.step.staging_mode_config),
         };
-        [self.step.folder(), file]
+        self.makes_folder.then(|| self.step.folder()).into_iter().chain([file]).collect()
     }
 }
 
 impl ansible::Section for Section<'_> {
     const NAME: &'static str = "config";
-    type Live = [Option<File>; 2];
+    type Live = Vec<Option<File>>;
     type Change = FileChange;
 
     async fn observe(&self) -> Result<Self::Live, Failure> {
-        let [folder, file] = self.declare();
-        Ok([folder.observe(&Root::default())?, file.observe(&Root::default())?])
+        Ok(self.declare().iter().map(|declared| declared.observe(&Root::default())).collect::<Result<_, _>>()?)
     }
 
     fn plan(&self, live: &Self::Live) -> Result<Vec<FileChange>, Failure> {
-        Ok(self.declare().iter().zip(live).filter_map(|(declared, live)| declared.compare(live.as_ref())).collect())
+        let live = |at| live.get(at).and_then(Option::as_ref);
+        Ok(self.declare().iter().enumerate().filter_map(|(at, declared)| declared.compare(live(at))).collect())
     }
 
     async fn apply(&self, change: &FileChange) -> Result<(), Failure> {

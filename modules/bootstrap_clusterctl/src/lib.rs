@@ -239,7 +239,8 @@ impl Step for BootstrapClusterctl {
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
         let sources = Sources::of(self)?;
         run.section(&kubeconfig::Section(self)).await?;
-        run.section(&config::Section { step: self, sources: &sources }).await?;
+        let makes_folder = !run.is_on("kubeconfig");
+        run.section(&config::Section { step: self, sources: &sources, makes_folder }).await?;
         let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.is_empty();
         let facts = run.verify(self.facts(init_ran)).await?;
         if let Some(live) = facts.as_ref().and_then(|facts| facts.cert_manager_version.as_ref())
