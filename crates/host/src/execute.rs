@@ -22,6 +22,7 @@ const TAIL_LINES: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Command {
     program: OsString,
+    name: Option<OsString>,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     secrets: Vec<(&'static str, Secret)>,
@@ -41,11 +42,19 @@ impl Command {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
+            name: None,
             arguments: Vec::new(),
             variables: vec![("LC_ALL".into(), "C.UTF-8".into())],
             secrets: Vec::new(),
             deadline: Duration::from_secs(60),
         }
+    }
+
+    /// Tells the program that it has this name, whatever its file is called: some are several programs in one.
+    #[must_use]
+    pub fn named(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.name = Some(name.as_ref().to_owned());
+        self
     }
 
     /// Adds an argument.
@@ -95,6 +104,9 @@ impl Command {
         command.args(&self.arguments).env("PATH", format!("{path}:{MORE_PATH}").trim_start_matches(':'));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.envs(self.secrets.iter().map(|(name, value)| (name, value.expose())));
+        if let Some(name) = &self.name {
+            command.arg0(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let run = async {
             let mut child = command.spawn()?;

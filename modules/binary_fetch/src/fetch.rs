@@ -102,6 +102,7 @@ impl<'a, T: Tool> Fetch<'a, T> {
     async fn try_out(&self, program: &Path) -> Result<(), Error> {
         let command = Root::default()
             .command(program)
+            .named(T::NAME)
             .args(T::VERSION)
             // Otherwise clusterctl asks its project's server for a newer one, and waits for the answer.
             .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")

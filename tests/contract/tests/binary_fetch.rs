@@ -107,6 +107,14 @@ fn a_bundle_decides_on_versions_and_names_its_standins() {
 }
 
 #[test]
+fn a_tool_that_is_several_programs_is_tried_under_its_own_name() {
+    let mirror = Mirror::new();
+    // BusyBox does what it is called, and knows nothing by the name of a temporary file.
+    mirror.put_kubectl(&std::fs::read("/bin/busybox").unwrap());
+    mirror.only_kubectl().run().expect_code("COMMAND_FAILED").expect_words("kubectl: applet not found");
+}
+
+#[test]
 fn tools_are_placed_once_and_then_need_no_network() {
     let mirror = Mirror::new();
     let step = mirror.step();
