@@ -89,7 +89,7 @@ func assemble(wanted image, architecture string, layers map[string]v1.Layer) (v1
 	config.Config = v1.Config{
 		Entrypoint: wanted.Entrypoint,
 		User:       wanted.User,
-		Env:        []string{"PATH=/usr/local/bin:/usr/bin:/bin"},
+		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
 	return mutate.ConfigFile(assembled, config)
 }
