@@ -159,8 +159,7 @@ impl Error {
         let mut layer: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(error) = layer {
             let io = error.downcast_ref::<io::Error>();
-            let tls = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if tls.or_else(|| error.downcast_ref()).is_some() {
+            if error.is::<rustls::Error>() {
                 return Self::Tls { server, reason };
             }
             if let Some(
@@ -172,7 +171,9 @@ impl Error {
             {
                 return Self::Unreachable { server, reason };
             }
-            layer = error.source();
+            // An I/O error that wraps another one names that one's cause as its own, and so hides it.
+            let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn std::error::Error + 'static));
+            layer = wrapped.or_else(|| error.source());
         }
         Self::NotServing { server, reason }
     }

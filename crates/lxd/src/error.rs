@@ -112,7 +112,7 @@ pub enum Error {
 pub(crate) const OTHER_CERTIFICATE: &str = "the server shows another certificate than LXD's own";
 
 /// LXD's words, what they mean, and what to do. Servers word their refusals alike across versions, and have no codes for them.
-const MEANINGS: [(&str, &str, &str); 17] = [
+const MEANINGS: [(&str, &str, &str); 19] = [
     // Names what is in the way in the words of the other refusals, so it is looked for first.
     (
         "Conflict detected when changing",
@@ -152,6 +152,8 @@ const MEANINGS: [(&str, &str, &str); 17] = [
         "HOST_MODULE_MISSING",
         "load the module on the host; base_system does it for those that the lab needs",
     ),
+    ("isn't valid yet", "CLOCK_SKEW", "the clock of LXD's host is behind the certificate; set it"),
+    ("certificate is expired", "CLOCK_SKEW", "the clock of LXD's host is ahead of the certificate; set it, or have a new one made"),
     ("address already in use", "LXD_LISTEN_IN_USE", "another program holds the port; `ss -ltnp` names it"),
     ("cannot assign requested address", "LXD_LISTEN_NO_ADDRESS", "the address must be one of this host's; `ip address` lists them"),
     ("No root device could be found", "NO_ROOT_DISK", "the profile capi-base carries the root disk; run lxd_profiles first"),

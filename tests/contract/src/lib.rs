@@ -11,12 +11,16 @@
     clippy::return_self_not_must_use
 )]
 
+mod authority;
 mod disk;
 pub mod image;
 mod impostor;
+mod kubernetes;
+mod lent;
 mod listener;
 mod lxd;
 mod machine;
+pub mod program;
 mod relay;
 mod rest;
 mod scripted;
@@ -26,13 +30,16 @@ mod substrate;
 pub mod trial;
 mod web;
 
+pub use authority::SelfSigned;
 pub use disk::Disk;
 pub use impostor::{Impostor, Speech};
+pub use kubernetes::{Kubernetes, Stumble};
+pub use lent::Lent;
 pub use lxd::{Backend, Lxd};
 pub use machine::{FullDisk, Machine};
 pub use relay::{Held, Recorded, Relay, Trigger};
 pub use rest::{Answer, Rest};
-pub use scripted::{Personality, Scripted};
+pub use scripted::{Guests, Personality, Scripted};
 pub use snapd::Snapd;
 pub use step::{Outcome, Running, Step};
 pub use substrate::Substrate;

@@ -1,7 +1,8 @@
-//! An HTTP server on a unix socket, on a thread of its own, that lives as long as its value.
+//! An HTTP server on a unix socket or behind TLS, on a thread of its own, that lives as long as its value.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::TcpListener as StdTcpListener;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,8 +15,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 /// What answers the requests that arrive at a [`Listener`].
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -44,14 +49,45 @@ impl Listener {
     pub(crate) fn start<H: Handler>(socket: &Path, handler: Arc<H>) -> Self {
         let socket = std::os::unix::net::UnixListener::bind(socket).expect("bind the test socket");
         socket.set_nonblocking(true).expect("make the test socket non-blocking");
+        Self::run(async move {
+            let socket = UnixListener::from_std(socket).expect("adopt the test socket");
+            loop {
+                if let Ok((connection, _)) = socket.accept().await {
+                    tokio::spawn(serve(connection, Arc::clone(&handler)));
+                }
+            }
+        })
+    }
+
+    /// Serves behind TLS; who answers depends on the certificate that the client shows.
+    pub(crate) fn start_tls<H: Handler>(
+        socket: StdTcpListener,
+        tls: ServerConfig,
+        handler: impl Fn(Option<CertificateDer<'static>>) -> Arc<H> + Send + 'static,
+    ) -> Self {
+        socket.set_nonblocking(true).expect("make the test socket non-blocking");
+        Self::run(async move {
+            let socket = TcpListener::from_std(socket).expect("adopt the test socket");
+            let acceptor = TlsAcceptor::from(Arc::new(tls));
+            loop {
+                let Ok((connection, _)) = socket.accept().await else { continue };
+                // A client that does not finish the handshake ends only its own connection.
+                let Ok(connection) = acceptor.accept(connection).await else { continue };
+                let shown = connection.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let handler = handler(shown.map(|certificate| certificate.clone().into_owned()));
+                tokio::spawn(serve(connection, handler));
+            }
+        })
+    }
+
+    fn run(accept: impl Future<Output = Infallible> + Send + 'static) -> Self {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start the test server's runtime");
             runtime.block_on(async {
-                let socket = UnixListener::from_std(socket).expect("adopt the test socket");
                 tokio::select! {
-                    never = accept(socket, handler) => match never {},
+                    never = accept => match never {},
                     _ = stopped => (),
                 }
             });
@@ -70,15 +106,7 @@ impl Drop for Listener {
     }
 }
 
-async fn accept<H: Handler>(socket: UnixListener, handler: Arc<H>) -> Infallible {
-    loop {
-        if let Ok((connection, _)) = socket.accept().await {
-            tokio::spawn(serve(connection, Arc::clone(&handler)));
-        }
-    }
-}
-
-async fn serve<H: Handler>(connection: UnixStream, handler: Arc<H>) {
+async fn serve<H: Handler>(connection: impl AsyncRead + AsyncWrite + Unpin + Send, handler: Arc<H>) {
     let service = service_fn(|request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
         async move {

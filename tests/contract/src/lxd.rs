@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::{Personality, Relay, Rest, Scripted, Step};
+use crate::{Lent, Personality, Relay, Rest, Scripted, Step};
 
 /// Where a real LXD or Incus may listen.
 const SOCKETS: &[&str] = &["/var/snap/lxd/common/lxd/unix.socket", "/var/lib/lxd/unix.socket", "/var/lib/incus/unix.socket"];
@@ -36,15 +36,24 @@ pub struct Lxd {
 impl Lxd {
     /// Starts the scripted LXD, or finds the real one.
     pub fn open(backend: Backend) -> Self {
-        static OPENED: AtomicUsize = AtomicUsize::new(0);
         let scripted = match backend {
             Backend::ScriptedSync => Some(Scripted::start(Personality::Sync)),
             Backend::ScriptedAsync => Some(Scripted::start(Personality::Async)),
             Backend::Real => None,
         };
         let socket = scripted.as_ref().map_or_else(real_socket, |scripted| scripted.socket().to_owned());
+        Self::over(&socket, scripted)
+    }
+
+    /// The real one that listens on this socket.
+    pub fn at(socket: &Path) -> Self {
+        Self::over(socket, None)
+    }
+
+    fn over(socket: &Path, scripted: Option<Scripted>) -> Self {
+        static OPENED: AtomicUsize = AtomicUsize::new(0);
         let number = OPENED.fetch_add(1, Ordering::Relaxed);
-        Self { relay: Relay::start(&socket), rest: Rest::new(&socket), scripted, number }
+        Self { relay: Relay::start(socket), rest: Rest::new(socket), scripted, number }
     }
 
     /// Where faults are asked for and requests are written down.
@@ -60,6 +69,11 @@ impl Lxd {
     /// The scripted LXD, unless this is the real one.
     pub fn scripted(&self) -> Option<&Scripted> {
         self.scripted.as_ref()
+    }
+
+    /// The address that it listens on, for this test alone as long as the answer lives.
+    pub fn lend_listener(&self) -> Lent {
+        Lent::new(&self.rest, self.scripted.is_none())
     }
 
     /// A step that talks to this LXD.
@@ -115,7 +129,7 @@ impl Lxd {
     pub fn snapshot(&self) -> Value {
         let mut snapshot = json!({
             "projects": self.ours("projects"), "pools": self.ours("storage-pools"), "networks": self.ours("networks"),
-            "within": Map::new(),
+            "certificates": self.ours("certificates"), "within": Map::new(),
         });
         for project in self.ours("projects").iter().filter_map(|project| project["name"].as_str()) {
             let query = format!("&project={project}");
@@ -184,6 +198,10 @@ impl Lxd {
             let path = format!("/1.0/projects/{project}");
             note(&path, self.delete(&path));
         }
+        for entry in self.ours("certificates").iter().filter_map(|entry| entry["fingerprint"].as_str()) {
+            let path = format!("/1.0/certificates/{entry}");
+            note(&path, self.delete(&path));
+        }
         for collection in ["networks", "storage-pools"] {
             for name in self.ours(collection).iter().filter_map(|object| object["name"].as_str()) {
                 let path = format!("/1.0/{collection}/{name}");
@@ -224,7 +242,10 @@ fn forget_the_passing(value: &mut Value) {
         Value::Object(fields) => {
             fields.retain(|key, _| {
                 !key.starts_with("volatile.")
-                    && !matches!(key.as_str(), "created_at" | "last_used_at" | "user.k8slab.restart-pending")
+                    && !matches!(
+                        key.as_str(),
+                        "certificate" | "fingerprint" | "created_at" | "last_used_at" | "user.k8slab.restart-pending"
+                    )
             });
             fields.values_mut().for_each(forget_the_passing);
         }

@@ -106,6 +106,31 @@ impl Rest {
         self.finish(&answer).unwrap_or_else(|error| panic!("POST {path}: {error}"))
     }
 
+    /// Makes a folder inside an instance, where the path of its files is `path`.
+    pub fn make_folder(&self, path: &str) {
+        let answer = self.answer("POST", path, &[("x-lxd-type", "directory"), ("x-lxd-mode", "0755")], Bytes::new());
+        assert_eq!(answer.status, 200, "POST {path}: {}", answer.envelope);
+    }
+
+    /// A file as it comes; nothing when there is none.
+    pub fn download(&self, path: &str) -> Option<Bytes> {
+        let response = self.respond("GET", path);
+        (response.status() == 200).then(|| response.into_body())
+    }
+
+    /// A header of an answer, empty when there is none.
+    pub fn header(&self, path: &str, name: &str) -> String {
+        let response = self.respond("HEAD", path);
+        response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    }
+
+    fn respond(&self, method: &str, path: &str) -> Response<Bytes> {
+        let request = Request::builder().method(method).uri(path).header("host", "lxd").body(Bytes::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start a runtime");
+        let response = runtime.block_on(send(&self.socket, request.expect("a well-formed request")));
+        response.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
     fn finish(&self, answer: &Answer) -> Result<Value, String> {
         match answer.envelope["type"].as_str() {
             Some("sync") => Ok(Value::Null),

@@ -4,6 +4,7 @@
 //! checked by `tests/scripted_lxd.rs`, which sends the same requests to it and to the real one.
 
 mod answer;
+mod guest;
 mod images;
 mod instances;
 mod networks;
@@ -13,10 +14,11 @@ mod profiles;
 mod projects;
 mod request;
 mod restrictions;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::Request;
@@ -24,7 +26,10 @@ use hyper::body::Bytes;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::authority::SelfSigned;
 use crate::listener::{Handler, Listener, Reply};
+pub use guest::Guests;
+
 use answer::{Answer, Outcome, Refusal, check_etag};
 use request::{Call, Config};
 
@@ -102,7 +107,7 @@ impl Scripted {
     pub fn start(personality: Personality) -> Self {
         let folder = TempDir::with_prefix("lxd-").expect("make a folder for the scripted LXD's socket");
         let socket = folder.path().join("unix.socket");
-        let model = Arc::new(Shared(Mutex::new(Model::new(personality))));
+        let model = Arc::new_cyclic(|shared| Shared(Mutex::new(Model::new(personality, shared.clone()))));
         let listener = Listener::start(&socket, Arc::clone(&model));
         Self { socket, model, _listener: listener, _folder: folder }
     }
@@ -115,6 +120,11 @@ impl Scripted {
     /// Lets instances wait for their addresses this long after each start; `None` leaves them without.
     pub fn delay_addresses(&self, delay: Option<Duration>) {
         self.model.lock().set_address_delay(delay);
+    }
+
+    /// Says how the programs inside instances behave from now on.
+    pub fn guests(&self, guests: Guests) {
+        self.model.lock().guests = guests;
     }
 }
 
@@ -178,13 +188,16 @@ struct Model {
     images: BTreeMap<(String, String), images::Image>,
     aliases: BTreeMap<(String, String), String>,
     operations: operations::Operations,
+    trusted: trust::Trusted,
+    endpoint: trust::Endpoint,
     address_delay: Option<Duration>,
+    guests: Guests,
     /// The process number of the last instance that was started.
     last_process: u32,
 }
 
 impl Model {
-    fn new(personality: Personality) -> Self {
+    fn new(personality: Personality, model: Weak<Shared>) -> Self {
         let default = || "default".to_owned();
         let profile = profiles::Profile { description: "Default LXD profile".to_owned(), ..Default::default() };
         Self {
@@ -198,7 +211,10 @@ impl Model {
             images: BTreeMap::new(),
             aliases: BTreeMap::new(),
             operations: operations::Operations::default(),
+            trusted: trust::Trusted::default(),
+            endpoint: trust::Endpoint { own: SelfSigned::of("scripted"), listener: None, model },
             address_delay: Some(Duration::ZERO),
+            guests: Guests::default(),
             last_process: FIRST_PROCESS,
         }
     }
@@ -207,6 +223,24 @@ impl Model {
         match (call.method.as_str(), path) {
             ("GET", []) => Ok(self.get_server()),
             ("PATCH", []) => self.patch_server(call),
+
+            ("GET", ["certificates"]) => Ok(self.list_certificates(call)),
+            ("POST", ["certificates"]) => self.create_certificate(call),
+            ("GET", ["certificates", fingerprint]) => self.get_certificate(fingerprint),
+            ("PUT", ["certificates", fingerprint]) => self.change_certificate(fingerprint, call, true),
+            ("PATCH", ["certificates", fingerprint]) => self.change_certificate(fingerprint, call, false),
+            ("DELETE", ["certificates", fingerprint]) => self.delete_certificate(fingerprint),
+
+            ("GET", ["auth", "groups"]) if self.personality.is_async() => self.list_groups(),
+            ("POST", ["auth", "groups"]) if self.personality.is_async() => self.create_group(call),
+            ("GET", ["auth", "groups", name]) => self.get_group(name),
+            ("PUT", ["auth", "groups", name]) => self.put_group(name, call),
+            ("DELETE", ["auth", "groups", name]) => self.delete_group(name),
+            ("GET", ["auth", "identities", "tls"]) if self.personality.is_async() => Ok(self.list_identities()),
+            ("POST", ["auth", "identities", "tls"]) if self.personality.is_async() => self.create_identity(call),
+            ("GET", ["auth", "identities", "tls", fingerprint]) => self.get_identity(fingerprint),
+            ("PUT", ["auth", "identities", "tls", fingerprint]) => self.put_identity(fingerprint, call),
+            ("DELETE", ["auth", "identities", "tls", fingerprint]) => self.delete_identity(fingerprint),
 
             ("GET", ["projects"]) => Ok(self.list_projects(call)),
             ("POST", ["projects"]) => self.create_project(call),
@@ -228,6 +262,7 @@ impl Model {
             ("PUT", ["networks", name]) => self.change_network(name, call, true),
             ("PATCH", ["networks", name]) => self.change_network(name, call, false),
             ("DELETE", ["networks", name]) => self.delete_network(name),
+            ("GET", ["networks", name, "state"]) => self.get_network_state(name),
 
             ("GET", ["profiles"]) => self.list_profiles(call),
             ("POST", ["profiles"]) => self.create_profile(call),
@@ -244,9 +279,12 @@ impl Model {
             ("DELETE", ["instances", name]) => self.delete_instance(name, call),
             ("GET", ["instances", name, "state"]) => self.get_instance_state(name, call),
             ("PUT", ["instances", name, "state"]) => self.put_instance_state(name, call),
-            ("GET", ["instances", name, "files"]) => self.get_instance_file(name, call),
-            ("POST", ["instances", name, "files"]) => self.post_instance_file(name, call),
-            ("GET", ["instances", name, "logs", log]) => self.get_instance_log(name, log, call),
+            ("GET" | "HEAD", ["instances", name, "files"]) => self.get_file(name, call),
+            ("POST", ["instances", name, "files"]) => self.post_file(name, call),
+            ("DELETE", ["instances", name, "files"]) => self.delete_file(name, call),
+            ("POST", ["instances", name, "exec"]) => self.exec(name, call),
+            ("GET", ["instances", name, "logs", log]) => self.get_log(name, log, call),
+            ("DELETE", ["instances", name, "logs", log]) => self.delete_log(name, log, call),
 
             ("GET", ["images"]) => self.list_images(call),
             ("POST", ["images"]) => self.upload_image(call),
@@ -273,7 +311,7 @@ impl Model {
                 "addresses": [], "architectures": ["x86_64", "i686"], "driver": "lxc", "firewall": "nftables", "kernel": "Linux",
                 "kernel_architecture": "x86_64", "os_name": "Debian GNU/Linux", "os_version": "12", "project": "default",
                 "server": "lxd", "server_clustered": false, "server_name": "scripted", "server_version": self.personality.version(),
-                "storage": "", "storage_version": "",
+                "storage": "", "storage_version": "", "certificate": self.endpoint.own.certificate,
                 "storage_supported_drivers": [
                     {"Name": "dir", "Version": "1", "Remote": false},
                     {"Name": "btrfs", "Version": "6.2", "Remote": false},
@@ -285,10 +323,19 @@ impl Model {
 
     fn patch_server(&mut self, call: &Call) -> Outcome {
         check_etag(call.if_match(), &json!(self.config))?;
+        let before = self.config.get(HTTPS_ADDRESS).cloned();
         self.config.extend(call.body("ServerPut")?.config("config")?.unwrap_or_default());
+        self.config = without_empty(std::mem::take(&mut self.config));
+        let after = self.config.get(HTTPS_ADDRESS).cloned();
+        // What cannot be listened on is kept all the same.
+        if before != after {
+            self.listen(&after.unwrap_or_default())?;
+        }
         Ok(Answer::Done)
     }
 }
+
+const HTTPS_ADDRESS: &str = "core.https_address";
 
 /// LXD does not keep keys with an empty value.
 fn without_empty(config: Config) -> Config {

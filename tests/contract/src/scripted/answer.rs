@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Operation { path: String, operation: Value },
     /// A file's content and how LXD labels it.
     File { content: Bytes, mode: String },
+    /// A file inside an instance.
+    GuestFile { content: Bytes, mode: String, kind: &'static str, modified: String },
 }
 
 /// A request that LXD refuses, or an operation that fails.
@@ -112,15 +114,21 @@ pub(super) fn response(outcome: Outcome) -> Response<Bytes> {
             });
             at(&path, json_response(202, &envelope))
         }
-        Answer::File { content, mode } => Response::builder()
-            .header("content-type", "application/octet-stream")
-            .header("x-lxd-type", "file")
-            .header("x-lxd-uid", "0")
-            .header("x-lxd-gid", "0")
-            .header("x-lxd-mode", mode)
-            .body(content)
-            .expect("a well-formed answer"),
+        Answer::File { content, mode } => file(content, &mode, "file", ""),
+        Answer::GuestFile { content, mode, kind, modified } => file(content, &mode, kind, &modified),
     }
+}
+
+fn file(content: Bytes, mode: &str, kind: &str, modified: &str) -> Response<Bytes> {
+    Response::builder()
+        .header("content-type", "application/octet-stream")
+        .header("x-lxd-type", kind)
+        .header("x-lxd-uid", "0")
+        .header("x-lxd-gid", "0")
+        .header("x-lxd-mode", mode)
+        .header("x-lxd-modified", modified)
+        .body(content)
+        .expect("a well-formed answer")
 }
 
 fn success(metadata: &Value) -> Value {

@@ -1,12 +1,11 @@
 //! Instances: containers that run nothing but get addresses as if they did.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Outcome, Refusal, check_etag};
+use super::guest::Guest;
 use super::projects::project_suffix;
 use super::request::{Body, Call, Config, Devices};
 use super::{Model, restrictions, without_empty};
@@ -21,12 +20,16 @@ pub(super) struct Instance {
     pub(super) profiles: Vec<String>,
     /// When it was started and the number of its process; none when it does not run.
     started: Option<(Instant, u32)>,
-    files: BTreeMap<String, (Bytes, String)>,
+    pub(super) guest: Guest,
     /// The last octet of its addresses.
     host_number: u8,
 }
 
 impl Instance {
+    pub(super) fn is_running(&self) -> bool {
+        self.started.is_some()
+    }
+
     fn writable(&self) -> Value {
         json!(["x86_64", self.config, self.devices, false, self.profiles])
     }
@@ -37,7 +40,7 @@ impl Model {
         self.instances.get(&(project.to_owned(), name.to_owned())).ok_or_else(|| Refusal::not_found("Instance not found"))
     }
 
-    fn instance_mut(&mut self, project: &str, name: &str) -> Result<&mut Instance, Refusal> {
+    pub(super) fn instance_mut(&mut self, project: &str, name: &str) -> Result<&mut Instance, Refusal> {
         self.instances.get_mut(&(project.to_owned(), name.to_owned())).ok_or_else(|| Refusal::not_found("Instance not found"))
     }
 
@@ -108,9 +111,12 @@ impl Model {
                     Some((format!("{prefix}{separator}{number}"), length.to_owned()))
                 };
                 if let Some((ipv4, length)) = host_part("ipv4.address", '.') {
+                    let ipv4 = self.guests.address.map_or(ipv4, |address| address.to_string());
                     addresses.insert(0, address("inet", ipv4, &length, "global"));
                 }
-                if let Some((ipv6, length)) = host_part("ipv6.address", ':') {
+                if let Some((ipv6, length)) = host_part("ipv6.address", ':')
+                    && !self.guests.ipv4_only
+                {
                     addresses.insert(1, address("inet6", ipv6, &length, "global"));
                 }
             }
@@ -166,7 +172,7 @@ impl Model {
             devices: body.devices()?.unwrap_or_default(),
             profiles,
             started: None,
-            files: BTreeMap::new(),
+            guest: Guest::default(),
             host_number: u8::try_from(self.instances.len() + 2).unwrap_or(254),
         };
         let expanded = (self.expanded_config(&project, &instance), self.expanded_devices(&project, &instance));
@@ -345,6 +351,7 @@ impl Model {
     fn stop_instance(&mut self, project: &str, name: &str) -> Result<(), Refusal> {
         let instance = self.instance_mut(project, name)?;
         instance.started = None;
+        instance.guest.power_off();
         instance.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
         Ok(())
     }
@@ -363,29 +370,6 @@ impl Model {
                 Ok(Value::Null)
             }),
         ))
-    }
-
-    pub(super) fn get_instance_file(&self, name: &str, call: &Call) -> Outcome {
-        let instance = self.instance(call.project(), name)?;
-        let path = call.query("path").unwrap_or_default();
-        let (content, mode) = instance.files.get(path).ok_or_else(|| Refusal::not_found("Not Found"))?;
-        Ok(Answer::File { content: content.clone(), mode: mode.clone() })
-    }
-
-    pub(super) fn post_instance_file(&mut self, name: &str, call: &Call) -> Outcome {
-        let path = call.query("path").unwrap_or_default().to_owned();
-        let file = (call.body.clone(), call.header("x-lxd-mode").unwrap_or("0644").to_owned());
-        self.instance_mut(call.project(), name)?.files.insert(path, file);
-        Ok(Answer::Done)
-    }
-
-    pub(super) fn get_instance_log(&self, name: &str, log: &str, call: &Call) -> Outcome {
-        self.instance(call.project(), name)?;
-        if log != "lxc.log" {
-            return Err(Refusal::bad_request(format!("log file name {log} not valid")));
-        }
-        let line = format!("lxc {}_{name} ERROR    start - the scripted server's log\n", call.project());
-        Ok(Answer::File { content: line.into(), mode: "0600".to_owned() })
     }
 
     /// How long instances wait for addresses after their start; none: for ever.

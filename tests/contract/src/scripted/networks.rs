@@ -82,6 +82,21 @@ impl Model {
         Ok(Answer::Tagged { object: self.view_network(name, network), writable: network.writable(name) })
     }
 
+    pub(super) fn get_network_state(&self, name: &str) -> Outcome {
+        let Ok((_, config)) = self.bridge(name) else {
+            return Err(Refusal::not_found(format!("Network interface \"{name}\" not found")));
+        };
+        let cidrs = addresses(config).filter_map(|cidr| cidr.split_once('/'));
+        let mut addresses: Vec<_> = cidrs
+            .map(|(address, netmask)| {
+                let family = if address.contains(':') { "inet6" } else { "inet" };
+                json!({"family": family, "address": address, "netmask": netmask, "scope": "global"})
+            })
+            .collect();
+        addresses.push(json!({"family": "inet6", "address": "fe80::1", "netmask": "64", "scope": "link"}));
+        Ok(Answer::Read(json!({"addresses": addresses, "mtu": 1500, "state": "up", "type": "broadcast"})))
+    }
+
     pub(super) fn create_network(&mut self, call: &Call) -> Outcome {
         self.check_network_project(call)?;
         let body = call.body("NetworksPost")?;
