@@ -68,6 +68,15 @@ impl Test {
         })
     }
 
+    /// Whether the object is on its way out.
+    #[must_use]
+    pub fn going() -> Self {
+        Self::new("being deleted", |object| {
+            let going = object.metadata.deletion_timestamp.is_some();
+            Look { holds: going, seen: if going { "being deleted" } else { "there to stay" }.into() }
+        })
+    }
+
     /// The same question under another name.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
@@ -362,6 +371,19 @@ mod tests {
             (false, "Ready=False (); Ready=Unknown ()".into())
         );
         assert!(judged(&condition, &[node("a", "False"), node("b", "True")]).0);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_on_its_way_out() {
+        let condition = Condition::of(resource::NAMESPACE, None, "x", Test::going().negated());
+        assert_eq!(condition.name(), "Namespace x not being deleted");
+        let namespace = |going: Option<&str>| {
+            let text = json!({"metadata": {"name": "x", "deletionTimestamp": going}});
+            Arc::new(serde_json::from_value(text).unwrap())
+        };
+        assert!(judged(&condition, &[]).0);
+        assert!(judged(&condition, &[namespace(None)]).0);
+        assert_eq!(judged(&condition, &[namespace(Some("2026-01-01T00:00:00Z"))]), (false, "being deleted".into()));
     }
 
     #[test]

@@ -24,8 +24,10 @@ pub(crate) enum Error {
     Twice { label: String },
     #[error("the bundle has no {wanted}; it has {}", if has.is_empty() { "none".into() } else { has.join(", ") })]
     NotInBundle { wanted: Provider, has: Vec<String> },
+    #[error("nothing can be installed into a namespace that is being deleted")]
+    Terminating(#[source] cluster::Error),
     #[error("Cluster API could not be installed")]
-    Init { source: clusterctl::Error, unmet: Vec<String> },
+    Init { source: Box<clusterctl::Error>, unmet: Vec<String> },
 }
 
 impl Explain for Error {
@@ -40,6 +42,8 @@ impl Explain for Error {
             Self::Drift { .. } => "PROVIDER_VERSION_DRIFT",
             Self::Twice { .. } => "PROVIDER_TWICE",
             Self::NotInBundle { .. } => "BUNDLE_NOT_LISTED",
+            Self::Terminating(cluster::Error::Unmet { .. }) => "NAMESPACE_TERMINATING",
+            Self::Terminating(source) => source.code(),
             Self::Init { source, .. } => source.code(),
         }
     }
@@ -54,6 +58,7 @@ impl Explain for Error {
             Self::Drift { .. } => "set the versions that are there, or upgrade with `clusterctl upgrade`",
             Self::Twice { .. } => "remove one with `clusterctl delete`; a management cluster has each provider once",
             Self::NotInBundle { .. } => "set the version that the bundle has, or build the bundle anew",
+            Self::Terminating(_) => "wait until it is gone, then run again; `kubectl describe namespace` shows what it waits for",
             Self::Init { source, .. } => return source.hints(),
         };
         vec![hint.into()]

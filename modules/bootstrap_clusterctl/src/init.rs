@@ -1,9 +1,10 @@
 //! Cluster API in the bootstrap cluster.
 
-use std::{fmt, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{collections::BTreeSet, fmt, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use ansible::{Failure, Wait, WaitError};
-use cluster::{clusterctl, providers::Provider};
+use cluster::{Condition, clusterctl, condition::Test, providers::Provider, resource};
+use lab::capi;
 use serde_json::{Value, json};
 
 use crate::{BootstrapClusterctl, error::Error, sources::Sources};
@@ -71,13 +72,14 @@ impl ansible::Section for Section<'_> {
     async fn apply(&self, _: &Init) -> Result<(), Failure> {
         self.sources.verify()?;
         let cluster = self.step.cluster().await?;
-        match self.init(cluster.server()).await {
+        match self.init(&cluster).await {
             Ok(()) => Ok(()),
             Err(Ended::Over(error)) => Err(error.into()),
+            Err(Ended::Terminating(error)) => Err(Error::Terminating(error).into()),
             Err(Ended::Failed(source)) => {
                 // Why clusterctl failed is worth more than why its controllers cannot be looked at.
                 let unmet = cluster.unmet(&self.step.deployments()).await.unwrap_or_default();
-                Err(Error::Init { source, unmet }.into())
+                Err(Error::Init { source: Box::new(source), unmet }.into())
             }
         }
     }
@@ -85,13 +87,20 @@ impl ansible::Section for Section<'_> {
 
 impl Section<'_> {
     /// Runs until it ends well, as long as what keeps it from that is only just starting.
-    async fn init(&self, server: &str) -> Result<(), Ended> {
+    async fn init(&self, cluster: &cluster::Client) -> Result<(), Ended> {
         let (clusterctl, limit) = (self.step.clusterctl(), Duration::from_secs(self.step.init_timeout));
         let topology = [("CLUSTER_TOPOLOGY", self.step.cluster_topology_enabled.to_string())];
         let wait = Wait::for_condition("clusterctl init: every webhook answers", limit);
-        wait.until(async || match clusterctl.execute(&self.arguments(), &topology, server, limit).await {
-            Err(error) if error.is_passing() => Ok(Err(error.to_string())),
-            ended => ended.map(Ok).map_err(Ended::Failed),
+        let namespaces = namespaces();
+        wait.until(async || {
+            // clusterctl, killed at the right moment, leaves a namespace behind that is being deleted. It would take it for one that
+            // stays, and wait until its timeout for what can never be made in it.
+            let settled = cluster.wait_for("Cluster API: its namespaces are there to stay", &namespaces, self.step.patience());
+            settled.await.map_err(Ended::Terminating)?;
+            match clusterctl.execute(&self.arguments(), &topology, cluster.server(), limit).await {
+                Err(error) if error.is_passing() => Ok(Err(error.to_string())),
+                ended => ended.map(Ok).map_err(Ended::Failed),
+            }
         })
         .await
     }
@@ -106,8 +115,16 @@ impl Section<'_> {
     }
 }
 
+/// The namespaces that clusterctl installs into, and the one in which it tries cert-manager out.
+fn namespaces() -> Vec<Condition> {
+    let names = capi::DEPLOYMENTS.iter().map(|(namespace, _)| *namespace).chain(["cert-manager-test"]);
+    let distinct: BTreeSet<_> = names.collect();
+    distinct.into_iter().map(|name| Condition::of(resource::NAMESPACE, None, name, Test::going().negated())).collect()
+}
+
 /// Why `clusterctl init` did not end well.
 enum Ended {
+    Terminating(cluster::Error),
     Failed(clusterctl::Error),
     Over(WaitError),
 }

@@ -330,12 +330,11 @@ impl BootstrapClusterctl {
 
     /// The cluster, as this run found it or else as the last one left it on the host.
     async fn cluster(&self) -> Result<cluster::Client, Failure> {
-        let client = match self.rebuilt.get() {
-            Some(rebuilt) => cluster::Client::connect(rebuilt)?,
-            None => {
-                self.lxd.client().await?.may_bootstrap(&self.project, self.allow_rebootstrap).await?;
-                cluster::Client::connect(&Kubeconfig::read(&self.kubeconfig_path())?)?
-            }
+        let client = if let Some(rebuilt) = self.rebuilt.get() {
+            cluster::Client::connect(rebuilt)?
+        } else {
+            self.lxd.client().await?.may_bootstrap(&self.project, self.allow_rebootstrap).await?;
+            cluster::Client::connect(&Kubeconfig::read(&self.kubeconfig_path())?)?
         };
         client.answers(self.patience()).await?;
         Ok(client)

@@ -40,8 +40,8 @@ impl Sources {
     /// Fails if a file of the bundle is not what it was when the bundle was built.
     pub(crate) fn verify(&self) -> Result<(), Failure> {
         let Some(bundle) = &self.bundle else { return Ok(()) };
-        let entries = self.components.iter().map(|(_, entry)| entry).chain(&self.metadata).chain(&self.cert_manager);
-        entries.map(|entry| bundle.verify(entry)).collect::<Result<(), _>>().map_err(Into::into)
+        let mut entries = self.components.iter().map(|(_, entry)| entry).chain(&self.metadata).chain(&self.cert_manager);
+        Ok(entries.try_for_each(|entry| bundle.verify(entry))?)
     }
 
     /// clusterctl's configuration. What it says of a provider wins over what clusterctl knows.

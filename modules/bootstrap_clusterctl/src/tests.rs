@@ -28,12 +28,12 @@ fn said<T: Display>(plan: Result<Vec<T>, Failure>) -> String {
     }
 }
 
-fn file(text: &str, mode: u32) -> Option<File> {
-    Some(File { content: Some(Content::Text(text.into())), owner: Owner::default(), mode })
+fn file(text: &str, mode: u32) -> File {
+    File { content: Some(Content::Text(text.into())), owner: Owner::default(), mode }
 }
 
-fn folder(mode: u32) -> Option<File> {
-    Some(File { content: Some(Content::Folder), owner: Owner::default(), mode })
+fn folder(mode: u32) -> File {
+    File { content: Some(Content::Folder), owner: Owner::default(), mode }
 }
 
 #[test]
@@ -43,14 +43,18 @@ fn the_kubeconfig_is_written_where_it_differs() {
     let rebuilt = Kubeconfig::parse(K3S).unwrap();
     let text = rebuilt.to_yaml();
     let path = "/opt/capi-lab/etc/bootstrap_clusterctl";
-    let live = |stored, mode| kubeconfig::Live { rebuilt: Some(rebuilt.clone()), folder: folder(mode), stored };
+    let live = |stored, mode| kubeconfig::Live { rebuilt: Some(rebuilt.clone()), folder: Some(folder(mode)), stored };
     for (case, live, expected) in [
         ("no host yet", kubeconfig::Live::default(), format!("create {path}; create {path}/bootstrap.kubeconfig")),
-        ("as it should be", live(file(text.expose(), 0o600), 0o750), String::new()),
+        ("as it should be", live(Some(file(text.expose(), 0o600)), 0o750), String::new()),
         ("none", live(None, 0o750), format!("create {path}/bootstrap.kubeconfig")),
-        ("readable by all", live(file(text.expose(), 0o644), 0o750), format!("set owner and mode of {path}/bootstrap.kubeconfig")),
-        ("another cluster's", live(file("clusters: []", 0o600), 0o750), format!("write {path}/bootstrap.kubeconfig")),
-        ("folder open to all", live(file(text.expose(), 0o600), 0o755), format!("set owner and mode of {path}")),
+        (
+            "readable by all",
+            live(Some(file(text.expose(), 0o644)), 0o750),
+            format!("set owner and mode of {path}/bootstrap.kubeconfig"),
+        ),
+        ("another cluster's", live(Some(file("clusters: []", 0o600)), 0o750), format!("write {path}/bootstrap.kubeconfig")),
+        ("folder open to all", live(Some(file(text.expose(), 0o600)), 0o755), format!("set owner and mode of {path}")),
     ] {
         assert_eq!(said(section.plan(&live)), expected, "{case}");
     }
@@ -60,8 +64,11 @@ fn the_kubeconfig_is_written_where_it_differs() {
 fn a_diff_shows_the_address_and_no_key() {
     let step = step();
     let old = K3S.replace("10.77.0.5", "10.77.0.9").replace("S0VZ", "T0xE");
-    let live =
-        kubeconfig::Live { rebuilt: Some(Kubeconfig::parse(K3S).unwrap()), folder: folder(0o750), stored: file(&old, 0o600) };
+    let live = kubeconfig::Live {
+        rebuilt: Some(Kubeconfig::parse(K3S).unwrap()),
+        folder: Some(folder(0o750)),
+        stored: Some(file(&old, 0o600)),
+    };
     let changes = kubeconfig::Section(&step).plan(&live).unwrap();
     let [before, after] = [changes[0].before(), changes[0].after()];
     assert_eq!(before["content"]["clusters"][0]["cluster"]["server"], "https://10.77.0.9:6443");
@@ -153,9 +160,13 @@ fn the_configuration_names_what_clusterctl_does_not_know() {
 
 /// A bundle of the providers and of cert-manager, with the objects of one of them altered after it was built.
 fn bundle(versions: [&str; 3], altered: Option<&str>) -> (tempfile::TempDir, BootstrapClusterctl) {
-    let [capi, capn, cert_manager] = versions;
-    let labels =
-        [("cluster-api", capi), ("bootstrap-kubeadm", capi), ("control-plane-kubeadm", capi), ("infrastructure-incus", capn)];
+    let [core, infrastructure, cert_manager] = versions;
+    let labels = [
+        ("cluster-api", core),
+        ("bootstrap-kubeadm", core),
+        ("control-plane-kubeadm", core),
+        ("infrastructure-incus", infrastructure),
+    ];
     let providers = labels.into_iter().flat_map(|(label, version)| {
         let path = |file: &str| format!("providers/{label}/{version}/{file}");
         [(path("components.yaml"), "components", label, version), (path("metadata.yaml"), "metadata", label, version)]

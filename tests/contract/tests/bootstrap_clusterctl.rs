@@ -26,8 +26,11 @@ contract::on_every_lxd!(
 const PROVIDERS: &str = "/apis/clusterctl.cluster.x-k8s.io/v1alpha3/providers";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 
+/// A provider in clusterctl's inventory: kind, name and version.
+type Registered = (&'static str, &'static str, &'static str);
+
 /// What stands on the cluster when all is done: namespace, Deployment, and the provider that it is of.
-const STANDING: [(&str, &str, Option<(&str, &str, &str)>); 7] = [
+const STANDING: [(&str, &str, Option<Registered>); 7] = [
     ("cert-manager", "cert-manager", None),
     ("cert-manager", "cert-manager-cainjector", None),
     ("cert-manager", "cert-manager-webhook", None),
@@ -143,7 +146,9 @@ impl<'a> Site<'a> {
     }
 
     fn install_all(&self) {
-        STANDING.iter().for_each(|(namespace, ..)| self.install(namespace));
+        for (namespace, ..) in STANDING {
+            self.install(namespace);
+        }
     }
 
     /// Runs the step, and clusterctl as a test says, once.
