@@ -37,6 +37,7 @@ impl Filling {
     pub fn add(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), Error> {
         for entry in entries {
             self.earlier.retain(|earlier| earlier.path != entry.path);
+            self.made.retain(|made| made.path != entry.path);
             self.made.push(entry);
         }
         let manifest = Manifest::new(self.source, self.earlier.iter().chain(&self.made).cloned().collect());
@@ -99,6 +100,18 @@ mod tests {
         second.finish().unwrap();
         assert_eq!(listed(folder.path()), ["kept"]);
         assert_eq!([left("kept"), left("dropped"), left("foreign")], [true, false, true]);
+    }
+
+    #[test]
+    fn what_a_later_part_makes_anew_is_listed_as_it_is_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bundle = Filling::begin(folder.path(), Source::Modules).unwrap();
+        bundle.add([entry("images"), entry("tool")]).unwrap();
+        bundle.add([Entry { sha256: "11".into(), ..entry("images") }]).unwrap();
+        bundle.finish().unwrap();
+        let listed = Bundle::open(folder.path()).unwrap();
+        let digests: Vec<_> = listed.manifest().files.iter().map(|entry| (entry.path.as_str(), entry.sha256.as_str())).collect();
+        assert_eq!(digests, [("images", "11"), ("tool", "00")]);
     }
 
     #[test]

@@ -37,11 +37,12 @@ impl Builder<'_> {
         let output = self.output(&folder);
         let tree = self.tree(&instance.recipe)?;
         let programs = self.programs(instance.files.values())?;
-        let find = |name: &String| {
+        let named = |name: &String| {
             let found = self.modules.archives.iter().find(|archive| archive.name == *name);
-            self.assembled(found.ok_or_else(|| self.inconsistent(format!("there are no images {name}")))?)
+            found.ok_or_else(|| self.inconsistent(format!("there are no images {name}")))
         };
-        let archives = instance.archives.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let wanted = instance.archives.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        let archives = wanted.iter().map(|archive| self.assembled(archive)).collect::<Result<Vec<_>, _>>()?;
 
         let recipes = self.source.join("instances");
         let mut files = vec![recipes.join("make")];
@@ -72,10 +73,15 @@ impl Builder<'_> {
             self.sealed(Entry { origin, differs: instance.differs.clone(), ..entry })
         };
         let fingerprint = Some(fingerprint(&[&output.join("metadata.tar.gz"), &rootfs])?);
-        Ok(vec![
+        let mut entries = vec![
             entry("metadata.tar.gz", Role::InstanceMetadata)?,
             Entry { fingerprint, ..entry("rootfs.squashfs", Role::InstanceImage)? },
-        ])
+        ];
+        // Those that lie in the bundle too may have been made anew for this.
+        for archive in wanted.into_iter().filter(|archive| !archive.inside) {
+            entries.push(self.archive(archive)?);
+        }
+        Ok(entries)
     }
 
     /// A system with the recipe's packages.

@@ -172,6 +172,7 @@ pub struct Builder<'a> {
     pub notes: Notes,
     pub modules: &'a Modules,
     pub built: RefCell<BTreeMap<String, Rc<Built>>>,
+    archived: RefCell<BTreeMap<String, Entry>>,
 }
 
 /// An archive of container images.
@@ -196,6 +197,7 @@ impl<'a> Builder<'a> {
             notes,
             modules: &definition.modules,
             built: RefCell::default(),
+            archived: RefCell::default(),
         }
     }
 
@@ -338,11 +340,17 @@ impl<'a> Builder<'a> {
         self.sealed(Entry { architecture: None, origin: self.origin(&wanted.of)?, differs: wanted.differs.clone(), ..entry })
     }
 
-    fn archive(&self, archive: &Archive) -> Result<Entry, Error> {
+    /// Lists an archive of container images, looked at once in a run.
+    pub fn archive(&self, archive: &Archive) -> Result<Entry, Error> {
+        if let Some(entry) = self.archived.borrow().get(&archive.name) {
+            return Ok(entry.clone());
+        }
         let assembled = self.assembled(archive)?;
         let entry = self.entry(archive_path(archive), Role::Images, &archive.name, &assembled.version);
         let (origin, images) = (assembled.origin, assembled.references);
-        self.sealed(Entry { origin, images, standin: archive.standin, differs: archive.differs.clone(), ..entry })
+        let entry = self.sealed(Entry { origin, images, standin: archive.standin, differs: archive.differs.clone(), ..entry })?;
+        self.archived.borrow_mut().insert(archive.name.clone(), entry.clone());
+        Ok(entry)
     }
 
     /// Assembles container images, in the bundle or beside it.
