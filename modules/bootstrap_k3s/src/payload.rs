@@ -94,9 +94,9 @@ impl Payload {
     /// Sends it, tries it out, and gives it its name.
     pub(crate) async fn place(&self, client: &Client, instance: &str, sha256: &str) -> Result<(), Failure> {
         let source = self.source_state()?;
-        let staged = client.stage_file(instance, &self.path, self.mode, Source::File(&self.source)).await?;
-        let version = if self.is_program { Some(try_out(client, instance, staged.path()).await?) } else { None };
-        staged.publish().await?;
+        let file = client.stage_file(instance, &self.path, self.mode, Source::File(&self.source)).await?;
+        let version = if self.is_program { Some(try_out(client, instance, file.staged()).await?) } else { None };
+        file.publish().await?;
         let placed = client.stat_file(instance, &self.path).await?;
         let modified = placed.map(|info| info.modified).unwrap_or_default();
         let record = Record { sha256: sha256.to_owned(), version, modified, source };

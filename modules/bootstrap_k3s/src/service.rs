@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long the instance may take to have its addresses again, and systemd to take up what it is told.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(15);
 
 /// k3s as a service that runs with what is installed.
 pub(crate) struct Service<'a> {
@@ -72,13 +72,17 @@ impl<'a> Service<'a> {
         let before = self.last_invocation(client).await?;
         // Without waiting until k3s is ready, which it may never be.
         self.systemctl(client, &["--no-block", verb, service]).await?;
-        let wait = Wait::for_condition(format!("{}: systemd starts {service}", self.step.instance_name), SOON);
+        let wait = Wait::for_condition(format!("{}: systemd starts {service}", self.step.instance_name), self.soon());
         let look = async || {
             let last = self.last_invocation(client).await?;
             Ok::<_, Error>(if last == before { Err("not started yet") } else { Ok(()) })
         };
         wait.until(look).await?;
         self.ready(since).await.map(drop)
+    }
+
+    fn soon(&self) -> Duration {
+        SOON.min(Duration::from_secs(self.step.ready_timeout))
     }
 
     /// The last run of the service, also one that has ended.
@@ -93,7 +97,7 @@ impl<'a> Service<'a> {
     /// Without addresses of both families, or a way to its images, k3s fails late and says little.
     async fn check_network(&self, client: &Client) -> Result<(), Error> {
         let (instance, interface) = (&self.step.instance_name, &self.step.ifname);
-        let wait = Wait::for_condition(format!("{instance}: a global address of each family on {interface}"), SOON);
+        let wait = Wait::for_condition(format!("{instance}: a global address of each family on {interface}"), self.soon());
         let look = async || {
             let state = client.instance_state(instance).await?;
             Ok(if missing_family(&state, interface).is_none() { Ok(()) } else { Err(state.describe(interface)) })
