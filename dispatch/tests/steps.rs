@@ -32,7 +32,7 @@ fn walk_inside(kind: &Kind, place: &str) -> Vec<(String, OptionSpec)> {
             found.push((place, (**element).clone()));
             found
         }
-        Kind::Str | Kind::Path | Kind::Int | Kind::Bool => Vec::new(),
+        Kind::Str | Kind::Path | Kind::Int | Kind::Bool | Kind::Any => Vec::new(),
     }
 }
 

@@ -86,10 +86,9 @@ impl Explain for Error {
         match self {
             Self::Missing { .. } => "BUNDLE_MISSING",
             Self::Unreadable { .. } => "BUNDLE_UNREADABLE",
-            Self::Malformed { .. } => "BUNDLE_MALFORMED",
+            Self::Malformed { .. } | Self::NoFingerprint { .. } => "BUNDLE_MALFORMED",
             Self::SchemaNewer { .. } => "BUNDLE_SCHEMA_NEWER",
             Self::Outside { .. } => "BUNDLE_PATH",
-            Self::NoFingerprint { .. } => "BUNDLE_MALFORMED",
             Self::FileMissing { .. } => "BUNDLE_FILE_MISSING",
             Self::Digest { .. } => "BUNDLE_DIGEST",
             Self::NotListed { .. } => "BUNDLE_NOT_LISTED",

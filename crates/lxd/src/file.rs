@@ -156,7 +156,7 @@ impl Client {
 impl StagedFile<'_> {
     /// Where it is until then.
     #[must_use]
-    pub fn path(&self) -> &str {
+    pub fn staged(&self) -> &str {
         &self.staged
     }
 

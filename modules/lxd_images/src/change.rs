@@ -39,8 +39,8 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Import(image) => write!(f, "import image {}", image.alias),
-            Self::Point { alias, fingerprint, .. } => write!(f, "point alias {alias} to {:.12}", fingerprint),
-            Self::Delete { alias, fingerprint } => write!(f, "delete image {:.12}, which {alias} was", fingerprint),
+            Self::Point { alias, fingerprint, .. } => write!(f, "point alias {alias} to {fingerprint:.12}"),
+            Self::Delete { alias, fingerprint } => write!(f, "delete image {fingerprint:.12}, which {alias} was"),
         }
     }
 }

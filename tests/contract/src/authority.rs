@@ -22,11 +22,11 @@ impl SelfSigned {
     /// For a server of this name.
     pub fn of(name: &str) -> Self {
         let params = CertificateParams::new(vec![name.to_owned()]).expect("name a server");
-        Self::with(params)
+        Self::with(&params)
     }
 
     /// With these parameters.
-    pub fn with(params: CertificateParams) -> Self {
+    pub fn with(params: &CertificateParams) -> Self {
         let key = KeyPair::generate().expect("make a key");
         let certificate = params.self_signed(&key).expect("make a certificate").pem();
         Self { certificate, key: key.serialize_pem() }

@@ -193,7 +193,7 @@ fn pair(from: (i32, u8, u8), to: (i32, u8, u8)) -> SelfSigned {
     }
     params.not_before = date_time_ymd(from.0, from.1, from.2);
     params.not_after = date_time_ymd(to.0, to.1, to.2);
-    SelfSigned::with(params)
+    SelfSigned::with(&params)
 }
 
 fn makes_and_keeps(lxd: &Lxd) {
@@ -221,8 +221,8 @@ fn makes_and_keeps(lxd: &Lxd) {
     assert_eq!(bench.value(SECRET, "server-crt"), text(&lxd.rest().get("/1.0")["environment"]["certificate"]));
     let read = |file: &str| fs::read_to_string(bench.pair(file)).expect("read the pair");
     assert_eq!([bench.value(SECRET, "client-key"), bench.value(SECRET, "client-crt")], [read("client.key"), read("client.crt")]);
-    let mode = |file: &str| bench.pair(file).metadata().expect("look at the pair").mode() & 0o7777;
-    assert_eq!([mode(""), mode("client.key"), mode("client.crt")], [0o750, 0o600, 0o644]);
+    let bits = |file: &str| bench.pair(file).metadata().expect("look at the pair").mode() & 0o7777;
+    assert_eq!([bits(""), bits("client.key"), bits("client.crt")], [0o750, 0o600, 0o644]);
     assert!(
         !made.json.to_string().contains(read("client.key").lines().nth(1).expect("a key has lines")),
         "nothing of the key is told"

@@ -1,5 +1,7 @@
 //! `lxd_images` against the real LXD, which makes fingerprints of an image's files.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 
 use contract::{Backend, Lxd, Step, Substrate, image, trial};

@@ -79,7 +79,8 @@ fn next(objects: &Objects, seen: &Seen) -> String {
 #[test]
 fn plans() {
     let both = || seen(&["cp-1", "cp-2"]);
-    let external = |objects: &mut Objects| objects.object.spec.load_balancer = LoadBalancer::External(Default::default());
+    let external =
+        |objects: &mut Objects| objects.object.spec.load_balancer = LoadBalancer::External(crate::api::ExternalBalancer {});
     let oci = |objects: &mut Objects| objects.object.spec.load_balancer = LoadBalancer::Oci(HaproxyBalancer::default());
     let custom = |objects: &mut Objects| lxc(objects).custom_haproxy_config_template = Some("{{ len . }}".into());
     let leaving = |objects: &mut Objects| {
