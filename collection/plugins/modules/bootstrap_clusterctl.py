@@ -314,4 +314,9 @@ stages:
   elements: dict
   returned: always
   type: list
+standins:
+  description:
+    - The providers that are not what their names say, and what they are instead.
+  returned: success
+  type: dict
 """

@@ -104,6 +104,12 @@ impl Entry {
     pub fn runs_on(&self, architecture: &str) -> bool {
         self.architecture.as_deref().is_none_or(|own| own == architecture)
     }
+
+    /// What it is instead, if it is not what its name says.
+    #[must_use]
+    pub fn instead(&self) -> Option<&str> {
+        self.standin.then_some(self.differs.as_deref().unwrap_or_default())
+    }
 }
 
 impl Manifest {

@@ -38,7 +38,7 @@ impl Declared {
     pub(crate) fn of_bundle(self, bundle: &Bundle) -> Result<Self, bundle::Error> {
         let entry = bundle.file(Role::Executable, self.name, self.arch.name())?;
         let checksum = Checksum::pinned(&entry.sha256);
-        let standin = entry.standin.then(|| entry.differs.clone().unwrap_or_default());
+        let standin = entry.instead().map(str::to_owned);
         Ok(Self { version: entry.version.clone(), source: Source::File(bundle.path(entry)), checksum, standin, ..self })
     }
 

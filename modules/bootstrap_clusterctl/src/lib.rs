@@ -6,7 +6,7 @@ mod init;
 mod kubeconfig;
 mod sources;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use ansible::{AbsolutePath, Failure, OptionError, Run, Secret, Step};
 use cluster::{
@@ -184,6 +184,8 @@ pub struct Facts {
     pub cert_manager_version: Option<String>,
     /// This run ran C(clusterctl init).
     pub init_ran: bool,
+    /// The providers that are not what their names say, and what they are instead.
+    pub standins: BTreeMap<String, String>,
 }
 
 /// A provider as it is now.
@@ -242,7 +244,7 @@ impl Step for BootstrapClusterctl {
         let makes_folder = !run.is_on("kubeconfig");
         run.section(&config::Section { step: self, sources: &sources, makes_folder }).await?;
         let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.is_empty();
-        let facts = run.verify(self.facts(init_ran)).await?;
+        let facts = run.verify(self.facts(&sources, init_ran)).await?;
         if let Some(live) = facts.as_ref().and_then(|facts| facts.cert_manager_version.as_ref())
             && *live != self.cert_manager_version
         {
@@ -347,7 +349,7 @@ impl BootstrapClusterctl {
         own.chain(extra.map(|extra| Condition::deployment(&extra.namespace, &extra.deployment, &extra.condition))).collect()
     }
 
-    async fn facts(&self, init_ran: bool) -> Result<Facts, Failure> {
+    async fn facts(&self, sources: &Sources, init_ran: bool) -> Result<Facts, Failure> {
         let cluster = self.cluster().await?;
         cluster.wait_for("Cluster API: its Deployments are available", &self.deployments(), self.patience()).await?;
         let fact = |provider: Provider| ProviderFacts {
@@ -363,6 +365,7 @@ impl BootstrapClusterctl {
             providers: cluster.providers().await?.into_iter().map(fact).collect(),
             cert_manager_version: cert_manager.and_then(version),
             init_ran,
+            standins: sources.standins(),
         })
     }
 }

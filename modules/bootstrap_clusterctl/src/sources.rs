@@ -1,6 +1,6 @@
 //! Where clusterctl takes the providers and cert-manager from.
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use ansible::Failure;
 use bundle::{Bundle, Entry, Role};
@@ -42,6 +42,12 @@ impl Sources {
         let Some(bundle) = &self.bundle else { return Ok(()) };
         let mut entries = self.components.iter().map(|(_, entry)| entry).chain(&self.metadata).chain(&self.cert_manager);
         Ok(entries.try_for_each(|entry| bundle.verify(entry))?)
+    }
+
+    /// The providers that are not what their names say, and what they are instead.
+    pub(crate) fn standins(&self) -> BTreeMap<String, String> {
+        let instead = |(provider, entry): &(Provider, Entry)| Some((provider.label(), entry.instead()?.to_owned()));
+        self.components.iter().filter_map(instead).collect()
     }
 
     /// clusterctl's configuration. What it says of a provider wins over what clusterctl knows.

@@ -1,4 +1,4 @@
-use std::{fmt::Display, fs};
+use std::{collections::BTreeMap, fmt::Display, fs};
 
 use ansible::{Change as _, Section as _};
 use host::file::{Content, Live as File};
@@ -181,7 +181,12 @@ fn bundle(versions: [&str; 3], altered: Option<&str>) -> (tempfile::TempDir, Boo
         if altered == Some(name) {
             fs::write(&place, "altered").unwrap();
         }
-        json!({"path": path, "role": role, "name": name, "version": version, "origin": "x", "sha256": sha256})
+        let mut listed = json!({"path": path, "role": role, "name": name, "version": version, "origin": "x", "sha256": sha256});
+        if name == "infrastructure-incus" {
+            listed["standin"] = true.into();
+            listed["differs"] = "the lab's own".into();
+        }
+        listed
     };
     let files: Vec<Value> = providers.chain([manifest]).map(entry).collect();
     let manifest = json!({"schema": bundle::SCHEMA, "source": "modules", "files": files});
@@ -204,6 +209,7 @@ fn a_bundle_has_everything() {
     assert_eq!(urls[3..], [url("providers/infrastructure-incus/v0.8.5/components.yaml")]);
     assert_eq!(config["cert-manager"]["url"], url("cert-manager/v1.20.1/cert-manager.yaml"));
     assert!(!config.to_string().contains("github"), "{config}");
+    assert_eq!(sources.standins(), BTreeMap::from([("infrastructure-incus".to_owned(), "the lab's own".to_owned())]));
 }
 
 #[test]
