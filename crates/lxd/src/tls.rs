@@ -14,6 +14,8 @@ use crate::{Client, Error, error::OTHER_CERTIFICATE};
 
 /// How long a server may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
+/// How long a server may be silent in the middle of an answer. What takes longer is an operation, and waited for in glances.
+const ANSWERING: Duration = Duration::from_secs(15);
 
 /// Who a client is, and which server it speaks to: LXD's certificates are their own authorities, so the server's is pinned.
 pub struct Identity<'a> {
@@ -42,7 +44,7 @@ pub async fn listens(address: &str, server_certificate: &str) -> Result<(), Erro
 }
 
 fn http(tls: ClientConfig) -> reqwest::ClientBuilder {
-    transport::client().tls_backend_preconfigured(tls).connect_timeout(CONNECTING)
+    transport::client().tls_backend_preconfigured(tls).connect_timeout(CONNECTING).read_timeout(ANSWERING)
 }
 
 /// Trusts a server that shows this certificate, and no other.

@@ -223,10 +223,10 @@ impl Seen {
             seen.members = members.into_iter().map(|member| member.server_name).collect();
         }
         let Some(haproxy) = subject.haproxy() else { return Ok(seen) };
-        seen.instance = client.find::<Instance>(&subject.balancer).await?.map(|found| found.object);
+        seen.instance = instance::find(client, &subject.balancer).await?;
         match &seen.instance {
             Some(instance) if instance.status == "Running" => {
-                seen.addresses = instance::addresses(&client.instance_state(&subject.balancer).await?);
+                seen.addresses = instance::addresses_of(client, &subject.balancer).await?;
             }
             Some(_) => {}
             None => {
@@ -238,7 +238,7 @@ impl Seen {
         let machines =
             machines.filter(|instance| instance.status == "Running" && subject.owner().has(&instance.config, Role::ControlPlane));
         for machine in machines {
-            let addresses = instance::addresses(&client.instance_state(&machine.name).await?);
+            let addresses = instance::addresses_of(client, &machine.name).await?;
             seen.control_plane.extend(addresses.into_iter().next().map(|address| (machine.name, address)));
         }
         Ok(seen)

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     api::{LXCCluster, LXCMachine},
     balancer,
-    capi::{self, Cluster, Machine},
+    capi::{self, CLUSTER_LABEL, Cluster, Machine},
     cluster,
     context::{Context, Error},
     health::Readiness,
@@ -105,6 +105,16 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
         .watches(within::<LXCCluster>(&kube, namespace), any(), {
             let store = machine_store.clone();
             move |cluster: LXCCluster| select(&store, |known| has(&cluster, known))
+        })
+        .watches(within::<PartialObjectMeta<Secret>>(&kube, namespace), any().labels(CLUSTER_LABEL), {
+            let store = machine_store.clone();
+            // Bootstrap data: a Machine names the Secret, an LXCMachine does not.
+            move |secret: PartialObjectMeta<Secret>| {
+                let name = capi::cluster_label(&secret.metadata);
+                select(&store, |known| {
+                    known.namespace() == secret.namespace() && name.is_some() && capi::cluster_label(&known.metadata) == name
+                })
+            }
         })
         .reconcile_on({
             let store = machine_store.clone();

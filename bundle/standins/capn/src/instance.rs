@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lxd::{Client, Config, Devices, InstanceState, Profile, Server};
+use lxd::{Client, Config, Devices, Instance, InstanceState, Profile, Server};
 use serde_json::{Value, json};
 
 use crate::{api::Image, conditions::Verdict};
@@ -213,6 +213,25 @@ pub fn addresses(state: &InstanceState) -> Vec<String> {
     usable.sort();
     usable.dedup();
     usable
+}
+
+/// An instance. A manager that was killed may have left LXD about to make it, which is waited for.
+pub async fn find(client: &Client, name: &str) -> Result<Option<Instance>, lxd::Error> {
+    let mut found = client.find(name).await?;
+    if found.is_none() {
+        client.settle("instances", name).await?;
+        found = client.find(name).await?;
+    }
+    Ok(found.map(|found| found.object))
+}
+
+/// The addresses of an instance that runs; none if it has gone meanwhile.
+pub async fn addresses_of(client: &Client, name: &str) -> Result<Vec<String>, lxd::Error> {
+    match client.instance_state(name).await {
+        Ok(state) => Ok(addresses(&state)),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a new instance would need and LXD lacks. LXD's own refusal does not tell these from anything else that is not found.

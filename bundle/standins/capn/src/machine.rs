@@ -254,10 +254,10 @@ impl Subject<'_> {
 impl Seen {
     async fn read(subject: &Subject<'_>, client: &Client) -> Result<Self, lxd::Error> {
         let mut seen = Self { server: client.server().clone(), ..Self::default() };
-        seen.instance = client.find::<Instance>(&subject.name).await?.map(|found| found.object);
+        seen.instance = instance::find(client, &subject.name).await?;
         match (&seen.instance, &subject.purpose) {
             (Some(instance), _) if instance.status == "Running" => {
-                seen.addresses = instance::addresses(&client.instance_state(&subject.name).await?);
+                seen.addresses = instance::addresses_of(client, &subject.name).await?;
             }
             (None, Purpose::Run { machine, .. }) => {
                 let source = Source::of(&subject.image(), machine.spec.version.as_deref(), client.server());

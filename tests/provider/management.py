@@ -1,0 +1,211 @@
+"""The management cluster of a throw-away lab, and the clusters that are made by it."""
+
+import base64
+import itertools
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from urllib.request import Request, urlopen
+
+import yaml
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+BUNDLE = CACHE / "k8slab" / "bundle"
+NAMESPACE = "capi-clusters"
+SECRET = "incus-identity"
+CORE = "cluster.x-k8s.io/v1beta2"
+INFRASTRUCTURE = "infrastructure.cluster.x-k8s.io/v1alpha2"
+BALANCER = {"lxc": {"instanceSpec": {"profiles": ["capi-base"]}}}
+# Of Kubernetes, the newest last.
+RELEASES = sorted(path.name.removeprefix("kubeadm-") for path in (BUNDLE / "instances").glob("kubeadm-*"))
+MANIFEST = Path(__file__).with_name("cluster.yaml")
+
+
+def condition(found, kind="Ready"):
+    return next((held for held in found.get("status", {}).get("conditions", []) if held["type"] == kind), {})
+
+
+def eventually(look, seconds=60):
+    """What is looked for, once it is there; otherwise what was seen last."""
+    deadline = time.monotonic() + seconds
+    for pause in itertools.chain((0.1, 0.2, 0.5), itertools.repeat(1)):
+        seen = look()
+        if seen is True or time.monotonic() > deadline:
+            return seen
+        time.sleep(pause)
+
+
+class Kubernetes:
+    """A cluster's API, by kubectl."""
+
+    def __init__(self, kubectl, kubeconfig, namespace):
+        self.kubeconfig = kubeconfig
+        self._command = [kubectl, "--kubeconfig", kubeconfig, "--namespace", namespace]
+
+    def run(self, *arguments, text=None):
+        done = subprocess.run([*self._command, *arguments], input=text, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(map(str, arguments))}: {done.stderr}"
+        return done.stdout
+
+    def get(self, *arguments):
+        return json.loads(self.run("get", *arguments, "--output=json"))
+
+    def apply(self, *objects):
+        self.run("apply", "--filename=-", text=yaml.safe_dump_all(objects))
+
+    def patch(self, kind, name, change):
+        self.run("patch", kind, name, "--type=merge", "--patch", json.dumps(change))
+
+    def wait(self, condition, *what, seconds):
+        self.run("wait", f"--for={condition}", *what, f"--timeout={seconds}s")
+
+    def reason(self, kind, name):
+        """Why an object is as it is, and a message that somebody can act on."""
+        held = condition(self.get(kind, name))
+        return held.get("reason"), held.get("message", "")
+
+    def tells(self, kind, name, reason, seconds=60):
+        """Waits until an object tells what is wrong with it."""
+        seen = eventually(lambda: (told := self.reason(kind, name))[0] == reason or told, seconds)
+        assert seen is True, seen
+        held = condition(self.get(kind, name))
+        assert held["status"] == "False" and len(held["message"].split()) > 3, held
+        return held["message"]
+
+
+@dataclass
+class Management:
+    lab: object
+    folder: Path
+    kubernetes: Kubernetes = None
+
+    def __post_init__(self):
+        self.kubectl = self.folder / "opt" / "bin" / "kubectl"
+        self.clusterctl = self.folder / "opt" / "bin" / "clusterctl"
+        self.clusterctl_config = self.folder / "clusterctl.yaml"
+        self.kubernetes = Kubernetes(self.kubectl, self.folder / "artifacts" / "mgmt.kubeconfig", NAMESPACE)
+
+    def found(self, cluster):
+        """The instances of a cluster by name."""
+        found = self.lab.lxd.get("instances", recursion=1, project=self.lab.project)
+        return {instance["name"]: instance for instance in found if instance["config"].get("user.cluster-name") == cluster}
+
+    def instances(self, cluster):
+        """The names of a cluster's instances, by what they are for."""
+        roles = {}
+        for name, instance in sorted(self.found(cluster).items()):
+            roles.setdefault(instance["config"]["user.cluster-role"], []).append(name)
+        return roles
+
+    def count(self, cluster):
+        return {role: len(names) for role, names in self.instances(cluster).items()}
+
+    def instance(self, name):
+        return self.lab.lxd.get(f"instances/{name}", project=self.lab.project)
+
+    def create(self, name, control_planes=1, workers=1, release=RELEASES[-1]):
+        text = MANIFEST.read_text()
+        values = {"NAME": name, "RELEASE": release, "CONTROL_PLANES": control_planes, "WORKERS": workers}
+        for word, value in values.items():
+            text = text.replace(word, str(value))
+        self.kubernetes.apply(*yaml.safe_load_all(text))
+
+    def workload(self, name):
+        """The API of a cluster that the provider made."""
+        secret = self.kubernetes.get("secret", f"{name}-kubeconfig")
+        kubeconfig = self.folder / f"{name}.kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_bytes(base64.b64decode(secret["data"]["value"]))
+        return Kubernetes(self.kubectl, kubeconfig, NAMESPACE)
+
+    def connect(self, api):
+        """Gives a cluster its network."""
+        (manifest,) = (BUNDLE / "manifests" / "flannel").glob("*/flannel.yaml")
+        api.apply(*yaml.safe_load_all(manifest.read_text()))
+
+    def inside(self, instance, *command):
+        """The exit code of a command in an instance."""
+        body = {"command": command, "wait-for-websocket": False, "interactive": False}
+        return self.lab.lxd.post(f"instances/{instance}/exec", body, project=self.lab.project)["return"]
+
+    def bare_cluster(self, name, **spec):
+        """A cluster that is nothing but infrastructure."""
+        reference = {"apiGroup": INFRASTRUCTURE.split("/")[0], "kind": "LXCCluster", "name": name}
+        common = {"secretRef": {"name": SECRET}, "loadBalancer": BALANCER, "skipDefaultKubeadmProfile": True, "unprivileged": True}
+        self.kubernetes.apply(
+            {"apiVersion": CORE, "kind": "Cluster", "metadata": {"name": name}, "spec": {"infrastructureRef": reference}},
+            {"apiVersion": INFRASTRUCTURE, "kind": "LXCCluster", "metadata": {"name": name}, "spec": common | spec},
+        )
+
+    def bare_machine(self, cluster, name, **spec):
+        """A machine that does what somebody wrote down for it: nothing."""
+        labels = {"cluster.x-k8s.io/cluster-name": cluster}
+        reference = {"apiGroup": INFRASTRUCTURE.split("/")[0], "kind": "LXCMachine", "name": name}
+        machine = {"clusterName": cluster, "bootstrap": {"dataSecretName": name}, "infrastructureRef": reference}
+        common = {"instanceType": "container", "profiles": ["capi-base"], "image": {"name": "haproxy"}}
+        self.kubernetes.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "cluster.x-k8s.io/secret",
+                "metadata": {"name": name, "labels": labels},
+                "stringData": {"format": "cloud-config", "value": "#cloud-config\n"},
+            },
+            {"apiVersion": INFRASTRUCTURE, "kind": "LXCMachine", "metadata": {"name": name, "labels": labels}, "spec": common | spec},
+            {"apiVersion": CORE, "kind": "Machine", "metadata": {"name": name, "labels": labels}, "spec": machine},
+        )
+
+    def delete(self, kind, name, seconds=120):
+        self.kubernetes.run("delete", kind, name, f"--timeout={seconds}s")
+
+
+class Asked:
+    """Asks a cluster's API ten times a second for as long as it lasts, each time by a connection of its own."""
+
+    RATE = 10
+    PATIENCE = 5
+
+    def __init__(self, kubeconfig):
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self._address = cluster["server"]
+        self._context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            self._context.load_cert_chain(pair.name)
+        self._over = Event()
+        self.failures = []
+        self.count = 0
+
+    def __enter__(self):
+        self._pool = ThreadPoolExecutor(4 * self.RATE)
+        self._thread = Thread(target=self._go_on)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+        self._pool.shutdown()
+
+    def _go_on(self):
+        while not self._over.wait(1 / self.RATE):
+            self._pool.submit(self._ask)
+
+    def _ask(self):
+        self.count += 1
+        started = time.monotonic()
+        try:
+            request = Request(f"{self._address}/api/v1/namespaces/default")
+            with urlopen(request, timeout=self.PATIENCE, context=self._context) as answer:
+                answer.read()
+        except OSError as error:
+            self.failures.append(f"{time.strftime('%T')} after {time.monotonic() - started:.1f} s: {error}")
