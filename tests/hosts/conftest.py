@@ -1,10 +1,10 @@
 """A host of its own for the hosts' own steps: an LXD container with systemd, a network card to spare, and no Python."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from throwaway.lab import IMAGE_ALIAS, Lab
+from throwaway.container import Container
+from throwaway.lab import Lab
 from throwaway.lxd import Lxd
 from throwaway.playbook import Ansible
 
@@ -12,47 +12,12 @@ PLUGINS = Path(__file__).parent / "connection_plugins"
 UPLINK = "ext0"
 
 
-class Host:
+class Host(Container):
     """The container, past Ansible."""
 
-    def __init__(self, lab):
-        self.name = lab.name
-        self._lab = lab
-
     def create(self):
-        lxd, lab = self._lab.lxd, self._lab
-        lxd.post("storage-pools", {"name": lab.pool, "driver": "dir"})
-        gateway = f"{next(lab.ipv4.hosts())}/{lab.ipv4.prefixlen}"
-        network = {"ipv4.address": gateway, "ipv4.nat": "true", "ipv6.address": "none"}
-        lxd.post("networks", {"name": lab.network, "type": "bridge", "config": network})
-        instance = {
-            "name": self.name,
-            "source": {"type": "image", "alias": IMAGE_ALIAS},
-            "profiles": [],
-            "config": {"security.nesting": "true"},
-            "devices": {
-                "root": {"type": "disk", "path": "/", "pool": lab.pool},
-                "eth0": {"type": "nic", "network": lab.network},
-            },
-        }
-        lxd.post("instances", instance)
-        lxd.put(f"instances/{self.name}/state", {"action": "start"})
-        self.run("until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait || true")
-        self.run("/lib/systemd/systemd-networkd-wait-online --ipv4 --interface eth0 --timeout 60")
+        super().create()
         self.run(f"ip link add {UPLINK} type veth peer name {UPLINK}-peer; ip link set {UPLINK}-peer up")
-
-    def run(self, script):
-        """What a command in the container prints."""
-        done = subprocess.run(["lxc", "exec", self.name, "--", "sh", "-c", script], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{script}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    def destroy(self):
-        lxd = self._lab.lxd
-        if lxd.get(f"instances/{self.name}"):
-            lxd.put(f"instances/{self.name}/state", {"action": "stop", "force": True})
-            lxd.delete(f"instances/{self.name}")
-        self._lab.destroy()
 
 
 class AnsibleThere(Ansible):

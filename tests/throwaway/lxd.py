@@ -34,10 +34,14 @@ class Lxd:
     def folder(self):
         return self.socket.parent
 
+    def read(self, path, **query):
+        """What has to be there."""
+        return self._ask("GET", path, None, query)["metadata"]
+
     def get(self, path, **query):
         """What is there, or None."""
         try:
-            return self._ask("GET", path, None, query)["metadata"]
+            return self.read(path, **query)
         except Refused as refused:
             if refused.status == 404:
                 return None
@@ -52,10 +56,14 @@ class Lxd:
     def patch(self, path, body, **query):
         return self._write("PATCH", path, body, query)
 
+    def remove(self, path, **query):
+        """Deletes what has to be there."""
+        self._write("DELETE", path, None, query)
+
     def delete(self, path, **query):
         """Whether it was there."""
         try:
-            self._write("DELETE", path, None, query)
+            self.remove(path, **query)
         except Refused as refused:
             if refused.status == 404:
                 return False
@@ -67,8 +75,11 @@ class Lxd:
         self._connection.request("GET", f"/1.0/images/{fingerprint}/export")
         export = self._connection.getresponse()
         kind, image = export.headers["Content-Type"], export.read()
+        self.upload_image(image, project, kind)
+
+    def upload_image(self, image, project, kind="application/octet-stream"):
         self._connection.request("POST", f"/1.0/images?project={project}", body=image, headers={"Content-Type": kind})
-        self._finish(f"POST images/{fingerprint}", json.load(self._connection.getresponse()))
+        return self._finish("POST images", json.load(self._connection.getresponse()))["metadata"]
 
     def _write(self, method, path, body, query):
         return self._finish(f"{method} {path}", self._ask(method, path, body, query))
