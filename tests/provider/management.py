@@ -45,9 +45,9 @@ def eventually(look, seconds=60):
 class Kubernetes:
     """A cluster's API, by kubectl."""
 
-    def __init__(self, kubectl, kubeconfig, namespace):
+    def __init__(self, kubectl, kubeconfig, namespace=None):
         self.kubeconfig = kubeconfig
-        self._command = [kubectl, "--kubeconfig", kubeconfig, "--namespace", namespace]
+        self._command = [kubectl, "--kubeconfig", kubeconfig, *(["--namespace", namespace] if namespace else [])]
 
     def run(self, *arguments, text=None):
         done = subprocess.run([*self._command, *arguments], input=text, capture_output=True, text=True)
@@ -123,7 +123,7 @@ class Management:
         kubeconfig = self.folder / f"{name}.kubeconfig"
         kubeconfig.touch(mode=0o600)
         kubeconfig.write_bytes(base64.b64decode(secret["data"]["value"]))
-        return Kubernetes(self.kubectl, kubeconfig, NAMESPACE)
+        return Kubernetes(self.kubectl, kubeconfig)
 
     def connect(self, api):
         """Gives a cluster its network."""

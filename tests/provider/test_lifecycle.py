@@ -133,14 +133,13 @@ def test_a_cluster_moves_and_comes_back(made, cluster):
         assert done.returncode == 0, done.stderr
         return time.monotonic() - started
 
-    there = cluster.api.kubeconfig
-    seconds = clusterctl("init", "--kubeconfig", there, "--wait-providers", "--core=cluster-api", "--bootstrap=kubeadm", "--control-plane=kubeadm", "--infrastructure=incus")
+    itself = Kubernetes(made.kubectl, cluster.api.kubeconfig, NAMESPACE)
+    seconds = clusterctl("init", "--kubeconfig", itself.kubeconfig, "--wait-providers", "--core=cluster-api", "--bootstrap=kubeadm", "--control-plane=kubeadm", "--infrastructure=incus")
     print(f"clusterctl init in the cluster itself: {seconds:.1f} s")
     before = identities(made, made.kubernetes, "c1")
     assert len(before[0]) >= 7
-    homes = ((made.kubernetes, cluster.api), (cluster.api, made.kubernetes))
-    for source, target in homes:
-        target.run("create", "namespace", NAMESPACE) if target is cluster.api else None
+    itself.run("create", "namespace", NAMESPACE)
+    for source, target in ((made.kubernetes, itself), (itself, made.kubernetes)):
         seconds = clusterctl("move", "--kubeconfig", source.kubeconfig, "--to-kubeconfig", target.kubeconfig, "--namespace", NAMESPACE)
         print(f"clusterctl move: {seconds:.1f} s")
         assert identities(made, target, "c1") == before

@@ -117,7 +117,7 @@ pub fn digest(text: &str) -> String {
 /// The exit code of a reload says little: where haproxy cannot raise its file limit it succeeds, and no port opens. So the port is tried.
 pub async fn serve(client: &Client, instance: &str, configuration: &str, address: &str, port: u16) -> Result<(), Error> {
     let file = client.stage_file(instance, CONFIGURATION, MODE, Source::Bytes(configuration.as_bytes())).await?;
-    let check = client.exec(instance, &["haproxy", "-c", "-q", "-f", file.staged()]).await?;
+    let check = client.exec(instance, &["haproxy", "-c", "-f", file.staged()]).await?;
     if check.code != 0 {
         return Err(Error::Refused(last_lines(&format!("{}\n{}", check.stdout, check.stderr))));
     }
