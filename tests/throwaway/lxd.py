@@ -1,7 +1,9 @@
 """LXD's REST interface, for looking past the steps and for drift made by hand."""
 
+import base64
 import http.client
 import json
+import os
 import socket
 from pathlib import Path
 from urllib.parse import urlencode
@@ -28,7 +30,8 @@ class Lxd:
 
     def __init__(self, path=None):
         self.socket = path or next(path for path in SOCKETS if path.exists())
-        self._connection = _UnixConnection(self.socket)
+        self._connect = lambda: _UnixConnection(self.socket)
+        self._connection = self._connect()
 
     @property
     def folder(self):
@@ -79,7 +82,19 @@ class Lxd:
 
     def upload_image(self, image, project, kind="application/octet-stream"):
         self._connection.request("POST", f"/1.0/images?project={project}", body=image, headers={"Content-Type": kind})
-        return self._finish("POST images", json.load(self._connection.getresponse()))["metadata"]
+        return self._finish("POST images", json.load(self._connection.getresponse()))
+
+    def listen(self, path):
+        """What a WebSocket says."""
+        connection = self._connect()
+        connection.timeout = PATIENCE
+        key = base64.b64encode(os.urandom(16)).decode()
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
+        connection.request("GET", f"/1.0/{path}", headers=headers)
+        answer = connection.getresponse()
+        if answer.status != 101:
+            raise Refused(f"GET {path}", answer.status, json.load(answer)["error"])
+        return Messages(connection)
 
     def _write(self, method, path, body, query):
         return self._finish(f"{method} {path}", self._ask(method, path, body, query))
@@ -105,11 +120,32 @@ class Lxd:
         return answer
 
 
+class Messages:
+    """The messages of a WebSocket, which a server sends unmasked and, of this kind, whole."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._stream = connection.sock.makefile("rb")
+
+    def __iter__(self):
+        while True:
+            kind, length = self._stream.read(2)
+            if length >= 126:
+                length = int.from_bytes(self._stream.read(2 if length == 126 else 8))
+            message = self._stream.read(length)
+            if kind & 0x0F == 1:
+                yield json.loads(message)
+
+    def close(self):
+        self._connection.close()
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("lxd")
+        super().__init__("lxd", timeout=None)
         self._path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

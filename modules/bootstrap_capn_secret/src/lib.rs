@@ -6,6 +6,7 @@ mod error;
 mod lifecycle;
 mod listener;
 mod pair;
+mod residual;
 mod retired;
 mod secret;
 mod trust;
@@ -26,6 +27,7 @@ use crate::{
     lifecycle::Lifecycle,
     listener::Listener,
     pair::{Form, Key, Pair},
+    residual::residual,
     retired::Retired,
     secret::Secrets,
     trust::{OldTrust, Trust},
@@ -158,7 +160,9 @@ pub struct Facts {
     pub not_after: String,
     /// What became of LXD's trust in it.
     pub trust: TrustFacts,
-    /// What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses.
+    /// What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses;
+    /// C(project-copy), on servers that let it copy instances and volumes whose names it knows out of every other project;
+    /// C(project-events), on servers that let it hear what happens in every other project.
     pub residual: Vec<String>,
     /// The Secrets.
     pub secrets: Vec<SecretFacts>,
@@ -316,15 +320,15 @@ impl BootstrapCapnSecret {
         let shown =
             lxd::Identity { certificate: &pair.certificate, key: pair.key.expose(), server_certificate: &environment.certificate };
         let enter = async || {
-            let client = lxd::Client::https(&format!("https://{address}"), &shown).await?;
-            client.in_project(&self.lxd_project).get::<Vec<String>>("instances").await
+            let provider = lxd::Client::https(&format!("https://{address}"), &shown).await?.in_project(&self.lxd_project);
+            provider.get::<Vec<String>>("instances").await?;
+            Ok(provider)
         };
-        enter().await.map_err(|source| Error::NotLetIn { address, source })?;
+        let provider = enter().await.map_err(|source| Error::NotLetIn { address, source })?;
 
         let unserved = if self.namespaces.is_empty() { Vec::new() } else { secrets.unserved().await?.into_iter().collect() };
         let by_entry = client.find_trust_entry(&pair.fingerprint).await?.is_some();
-        // Incus shows restricted clients the networks that their projects inherit, and no more.
-        let residual = if by_entry && environment.server == "lxd" { vec!["network-edit".to_owned()] } else { Vec::new() };
+        let residual = residual(&provider, &self.lxd_project, by_entry).await?;
         let warnings = self.warnings(client, pair, &unserved).await?;
         let facts = Facts {
             https_address: address.to_string(),

@@ -206,7 +206,10 @@ fn makes_and_keeps(lxd: &Lxd) {
     assert_eq!(facts["trust"], json!({"created": true, "repaired": false}));
     assert_eq!(facts["secrets"], json!([{"namespace": "capi-clusters", "changed": true}]));
     assert_eq!(bench.trusted(), BTreeSet::from([text(&facts["fingerprint"])]));
-    assert_eq!(facts["residual"], if bench.is_fine_grained() { json!([]) } else { json!(["network-edit"]) });
+    assert_eq!(
+        facts["residual"],
+        if bench.is_fine_grained() { json!([]) } else { json!(["network-edit", "project-copy", "project-events"]) }
+    );
     assert_eq!(bench.recorded(), "bootstrapped");
 
     let secret = bench.cluster.get(SECRET);

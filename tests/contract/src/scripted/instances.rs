@@ -187,6 +187,9 @@ impl Model {
         let project = self.image_project(project)?;
         Ok(match (text("type"), text("server"), text("alias"), text("fingerprint")) {
             (Some("none"), ..) => Ok(None),
+            // Nobody copies here; LXD 5.0 does not ask whose it is.
+            (Some("copy"), ..) if self.personality.is_async() => return Err(Refusal::forbidden("not authorized")),
+            (Some("copy"), ..) => return Err(Refusal::not_found("Failed to fetch instance: Instance not found")),
             (_, Some(server), ..) => Err(Refusal::internal(format!(
                 "Failed getting remote image info: Failed getting image: Failed parsing stream: \
                  Get \"{server}/streams/v1/index.json\": Unable to connect to: {server}"
