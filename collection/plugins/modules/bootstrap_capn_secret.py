@@ -270,7 +270,7 @@ not_after:
   type: str
 residual:
   description:
-    - "What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses."
+    - "What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses; C(project-copy), on servers that let it copy instances and volumes whose names it knows out of every other project; C(project-events), on servers that let it hear what happens in every other project."
   elements: str
   returned: success
   type: list
