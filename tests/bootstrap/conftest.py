@@ -48,9 +48,10 @@ class Bootstrapped:
     def kubectl(self):
         return [*self.cut.command, self.folder / "opt" / "bin" / "kubectl", "--kubeconfig", self.kubeconfig]
 
-    def bootstrap(self, *options, **variables):
+    def bootstrap(self, *options, expect=0, **variables):
         """The bootstrap phase once more."""
-        return self.ansible.start("k8slab.capi.bootstrap", self.variables | variables, options, within=self.cut.command).end()
+        running = self.ansible.start("k8slab.capi.bootstrap", self.variables | variables, options, within=self.cut.command)
+        return running.end(expect)
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,7 @@ def made(request, tmp_path_factory):
         "k8s_lab_opt_root": str(folder / "opt"),
         "lxd_storage_pools_pools": [pool],
         "lxd_images_aliases": [IMAGE_ALIAS],
+        "bootstrap_k3s_token": "a-token-of-this-test",
         "bootstrap_capn_secret_client_cert_cn": lab.name,
         "bootstrap_capn_secret_trust_name": lab.name,
         # Another lab of this machine may have set it.

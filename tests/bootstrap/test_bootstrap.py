@@ -23,6 +23,7 @@ PROVIDERS = {
     ("ControlPlaneProvider", "kubeadm", "v1.12.5"),
     ("InfrastructureProvider", "incus", "v0.8.5"),
 }
+TOKEN_FILE = "/etc/rancher/k3s/token"
 STEPS = {"bootstrap_k3s", "bootstrap_clusterctl", "bootstrap_capn_secret", "export_artifacts"}
 
 
@@ -85,16 +86,38 @@ def test_the_identity_is_in_place_and_confined(made):
 def test_the_runner_holds_the_kubeconfig_and_the_settings(made):
     folder = made.kubeconfig.parent
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
-    assert modes == {folder.name: 0o700, "mgmt.kubeconfig": 0o600, "mgmt.auto.tfvars.json": 0o600, "clusters": 0o700}
+    assert modes == {
+        folder.name: 0o700,
+        ".k8slab-host": 0o600,
+        "clusters": 0o700,
+        "mgmt.auto.tfvars.json": 0o600,
+        "mgmt.kubeconfig": 0o600,
+    }
     server = yaml.safe_load(made.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     settings = json.loads((folder / "mgmt.auto.tfvars.json").read_text())
     assert settings["k8s_lab_mgmt_api_server_url"] == server
     assert settings["k8s_lab_cluster_topology_enabled"] is True
     assert settings["k8s_lab_management_controlplane_count"] == 1
+    keys = [line.split()[1] for line in made.kubeconfig.read_text().splitlines() if "client-key-data" in line]
+    assert keys and not [key for key in keys if key in made.run.stdout + made.run.stderr]
+
+
+def test_the_token_is_in_one_file_alone(made):
+    token = made.variables["bootstrap_k3s_token"]
+    # k3s keeps it with its own data.
+    listed = f"grep --recursive --files-with-matches {token} /etc /usr/local > /root/found; [ $(cat /root/found) = {TOKEN_FILE} ]"
+    assert inside(made, "sh", "-c", listed) == 0
+    assert inside(made, "sh", "-c", f"[ \"$(stat --format='%a %U' {TOKEN_FILE})\" = '600 root' ]") == 0
+    assert inside(made, "sh", "-c", "[ $(stat --format=%a /etc/rancher/k3s/k3s.yaml) = 600 ]") == 0
+    assert token not in made.run.stdout + made.run.stderr
+    # Written so that the search is not among what it finds.
+    searched = f"cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep --quiet {token[:-1]}[{token[-1]}]"
+    assert inside(made, "sh", "-c", searched) == 1, "no process was given it on its command line"
 
 
 def test_stand_ins_are_named(made):
     assert "k3s" in made.plan.steps["binary_fetch"]["standins"]
+    assert "infrastructure-incus" in made.run.steps["bootstrap_clusterctl"]["standins"]
 
 
 def test_the_phase_is_known(made):
@@ -116,6 +139,17 @@ def test_a_unit_that_was_edited_is_foreseen_and_put_right(made):
     assert set(foreseen) == {"bootstrap_k3s"}
     assert made.bootstrap().changes == foreseen
     assert made.bootstrap().changes == {}
+
+
+def test_a_crash_loop_is_told_from_a_slow_start_and_mended(made):
+    started = time.monotonic()
+    result = made.bootstrap(expect=2, bootstrap_k3s_extra_args=["--no-such-flag"]).tasks[-1]["result"]
+    assert result["code"] == "K3S_FLAG_UNKNOWN"
+    assert "no-such-flag" in result["detail"], "the last lines of the journal"
+    assert time.monotonic() - started < 60, "long before the node's own deadline"
+    assert set(made.bootstrap().changes) == {"bootstrap_k3s"}
+    (node,) = kubectl(made, "get", "nodes")["items"]
+    assert condition(node, "Ready") == "True"
 
 
 def test_nothing_went_further_than_the_lab(made):
