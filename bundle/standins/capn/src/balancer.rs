@@ -38,6 +38,8 @@ defaults
   # Watches are silent for minutes.
   timeout client 10m
   timeout server 10m
+  # Another server gets what one refuses that is about to go.
+  option redispatch 1
   default-server init-addr none inter 1s fall 2 rise 1
 
 frontend control-plane
