@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import select
 import socket
 from pathlib import Path
 from urllib.parse import urlencode
@@ -96,6 +97,11 @@ class Lxd:
             raise Refused(f"GET {path}", answer.status, json.load(answer)["error"])
         return Messages(connection)
 
+    def _forget_if_closed(self):
+        """What comes unasked is the end: a server, or who forwards to it, lets go of a connection that is idle for long."""
+        if self._connection.sock and select.select([self._connection.sock], [], [], 0)[0]:
+            self._connection.close()
+
     def _write(self, method, path, body, query):
         return self._finish(f"{method} {path}", self._ask(method, path, body, query))
 
@@ -108,6 +114,7 @@ class Lxd:
         return operation["metadata"]
 
     def _ask(self, method, path, body, query):
+        self._forget_if_closed()
         self._connection.request(
             method,
             f"/1.0/{path}".rstrip("/") + (f"?{urlencode(query)}" if query else ""),
