@@ -141,6 +141,8 @@ def instance(lab):
     body = {
         "name": "node",
         "source": {"type": "image", "fingerprint": fingerprint},
+        # Within a container there are too few ids for one that has them all.
+        "config": {"security.idmap.isolated": "true"},
         # The other one of the reference's shape asks for kernel modules that this machine may lack.
         "profiles": ["capi-base", "capi-bootstrap"] if lab.isolation == "strict" else ["capi-base"],
     }

@@ -17,6 +17,8 @@ INSTALL = """
     DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends --target-release bookworm-backports \\
         install incus iptables nftables dnsmasq-base
 """
+# Incus starts nothing where cgroups are not mounted as the kernel has them.
+CGROUPS = Path(__file__).parents[2] / "bundle/instances/kubeadm/rootfs/usr/lib/k8slab/mount-cgroups"
 # The tests of the step itself take turns by it, too.
 TURN = Path(tempfile.gettempdir(), "k8slab-test-listener")
 LISTENER = "core.https_address"
@@ -90,6 +92,7 @@ class Incus:
         try:
             container = self._container
             container.create()
+            container.run(CGROUPS.read_text())
             container.run(f"echo '{BACKPORTS}' >/etc/apt/sources.list.d/backports.list")
             container.run(INSTALL)
             container.run("incus admin waitready --timeout 60")
