@@ -1,6 +1,5 @@
 """One control plane and one worker, from their manifests to their end."""
 
-import pytest
 from management import eventually
 
 # A machine with other things to do takes longer than the bench's.
