@@ -120,7 +120,10 @@ func pack(files []file) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", one.Path, err)
 		}
 	}
-	return content.Bytes(), writer.Close()
+	if err := writer.Close(); err != nil {
+		return nil, err
+	}
+	return content.Bytes(), nil
 }
 
 func writeFolders(writer *tar.Writer, folder string, written *[]string) error {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The label that names an object's Cluster.
 pub const CLUSTER_LABEL: &str = "cluster.x-k8s.io/cluster-name";
-const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
+/// The label of what runs the control plane.
+pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 const MANAGED_BY_LABEL: &str = "cluster.x-k8s.io/managed-by";
 

@@ -9,12 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        API_PORT, Endpoint, FailureDomain, HaproxyBalancer, Image, Initialization, LXCCluster, LXCClusterStatus, LXCMachine,
-        LoadBalancer,
-    },
+    api::{API_PORT, Endpoint, FailureDomain, HaproxyBalancer, Image, Initialization, LXCCluster, LXCClusterStatus, LoadBalancer},
     balancer,
-    capi::{self, CLUSTER_LABEL, Cluster},
+    capi::{self, CLUSTER_LABEL, Cluster, Machine},
     conditions::{self, Verdict},
     context::{self, Context, Edit, Error, Step},
     deed::Deed,
@@ -26,7 +23,7 @@ use crate::{
 struct Objects {
     object: LXCCluster,
     cluster: Option<Cluster>,
-    /// The machines that are on their way out.
+    /// The instances of the machines that are on their way out.
     leaving: Vec<String>,
 }
 
@@ -141,9 +138,12 @@ impl Objects {
         };
         let cluster = context.api::<Cluster>(&namespace).get_opt(name).await?;
         let of_cluster = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
-        let machines = context.api::<LXCMachine>(&namespace).list(&of_cluster).await?.items.into_iter();
-        let leaving =
-            machines.filter(|machine| machine.metadata.deletion_timestamp.is_some()).map(|machine| machine.name_any()).collect();
+        let machines = context.api::<Machine>(&namespace).list(&of_cluster).await?.items.into_iter();
+        // Its API server fails as soon as its etcd is no member, which is long before its LXCMachine goes.
+        let leaving = machines
+            .filter(|machine| machine.metadata.deletion_timestamp.is_some())
+            .map(|machine| machine.spec.infrastructure_ref.name);
+        let leaving = leaving.collect();
         Ok(Self { object: object.clone(), cluster, leaving })
     }
 }
@@ -267,6 +267,10 @@ fn run(subject: &Subject<'_>, haproxy: &HaproxyBalancer, seen: &Seen, ready: Rep
     let rest = |verdict| Next::Step(Step::Rest(Some(Report::of(verdict))));
     let mut backends = seen.control_plane.clone();
     backends.retain(|machine, _| !subject.leaving.contains(machine));
+    if backends.is_empty() {
+        // Cluster API drains even the last one through here.
+        backends.clone_from(&seen.control_plane);
+    }
     let custom = haproxy.custom_haproxy_config_template.as_deref();
     let configuration = match balancer::configuration(custom, subject.port(), &backends, !haproxy.disable_healthz_check) {
         Ok(configuration) => configuration,

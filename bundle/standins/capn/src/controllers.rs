@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use futures_util::{Stream, StreamExt, future, stream};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     api::{LXCCluster, LXCMachine},
     balancer,
-    capi::{self, CLUSTER_LABEL, Cluster, Machine},
+    capi::{self, CLUSTER_LABEL, CONTROL_PLANE_LABEL, Cluster, Machine},
     cluster,
     context::{Context, Error},
     health::Readiness,
@@ -37,14 +37,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
     let clusters = Controller::new(within::<LXCCluster>(&kube, namespace), watcher::Config::default());
     let machines = Controller::new(within::<LXCMachine>(&kube, namespace), watcher::Config::default());
     let (cluster_store, machine_store) = (clusters.store(), machines.store());
-    let stores = future::join(async { cluster_store.wait_until_ready().await.is_ok() }, async {
-        machine_store.wait_until_ready().await.is_ok()
-    });
-    let ready = async {
-        if stores.await == (true, true) {
-            readiness.declare();
-        }
-    };
+    let ready = declare(readiness, cluster_store.clone(), machine_store.clone());
 
     let any = watcher::Config::default;
     let clusters = clusters
@@ -59,7 +52,11 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
         })
         .watches(within::<LXCMachine>(&kube, namespace), any(), {
             let store = cluster_store.clone();
-            move |machine: LXCMachine| select(&store, |known| has(known, &machine))
+            move |machine: LXCMachine| select(&store, |known| has(known, &machine.metadata))
+        })
+        .watches(within::<Machine>(&kube, namespace), any().labels(CONTROL_PLANE_LABEL), {
+            let store = cluster_store.clone();
+            move |machine: Machine| select(&store, |known| has(known, &machine.metadata))
         })
         .watches(within::<PartialObjectMeta<Secret>>(&kube, namespace), any(), {
             let store = cluster_store.clone();
@@ -79,7 +76,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
                     select(&store, |known| {
                         known.namespace().as_deref() == Some(namespace)
                             && (balancer::name(&known.name_any(), namespace) == name
-                                || machine.as_ref().is_some_and(|machine| has(known, machine)))
+                                || machine.as_ref().is_some_and(|machine| has(known, &machine.metadata)))
                     })
                 },
                 cluster_store.clone(),
@@ -104,7 +101,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
         })
         .watches(within::<LXCCluster>(&kube, namespace), any(), {
             let store = machine_store.clone();
-            move |cluster: LXCCluster| select(&store, |known| has(&cluster, known))
+            move |cluster: LXCCluster| select(&store, |known| has(&cluster, &known.metadata))
         })
         .watches(within::<PartialObjectMeta<Secret>>(&kube, namespace), any().labels(CLUSTER_LABEL), {
             let store = machine_store.clone();
@@ -132,6 +129,13 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
     future::join3(ready, clusters.for_each(report), machines.for_each(report)).await;
 }
 
+/// Tells once all that is there has been seen.
+async fn declare(readiness: Readiness, clusters: Store<LXCCluster>, machines: Store<LXCMachine>) {
+    if clusters.wait_until_ready().await.is_ok() && machines.wait_until_ready().await.is_ok() {
+        readiness.declare();
+    }
+}
+
 fn within<K>(kube: &Client, namespace: &str) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope>,
@@ -149,9 +153,9 @@ where
 }
 
 /// The machine is one of the cluster's.
-fn has(cluster: &LXCCluster, machine: &LXCMachine) -> bool {
-    let name = capi::cluster_label(&machine.metadata);
-    name.is_some() && cluster.metadata.namespace == machine.metadata.namespace && capi::owner::<Cluster>(&cluster.metadata) == name
+fn has(cluster: &LXCCluster, machine: &ObjectMeta) -> bool {
+    let name = capi::cluster_label(machine);
+    name.is_some() && cluster.metadata.namespace == machine.namespace && capi::owner::<Cluster>(&cluster.metadata) == name
 }
 
 /// What LXD tells, as the objects that it concerns.
