@@ -15,8 +15,6 @@ use crate::{Error, Object, Server, error::OTHER_CERTIFICATE, operation};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an object may be in the making. A pool takes ten seconds where no udev runs.
 const MAKING: Duration = Duration::from_secs(60);
-/// How long LXD's database may be busy.
-const DATABASE: Duration = Duration::from_secs(120);
 
 /// An object as it was read, with the tag that a write of it must match.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +146,8 @@ impl Client {
     /// Reads a path below `/1.0`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Tagged<T>, Error> {
         let request = Request { method: Method::GET, path, body: None, etag: None };
-        let (answer, headers) = self.ask(&request).await?;
+        let response = self.send(&request).await?;
+        let (answer, headers) = self.read(&request, response).await?;
         let Answer::Sync { metadata } = answer else {
             return Err(self.odd(format!("{request} was answered by an operation")));
         };
@@ -192,31 +191,13 @@ impl Client {
     }
 
     async fn write(&self, request: &Request<'_>) -> Result<Value, Error> {
-        let (answer, _) = self.ask(request).await?;
-        self.conclude(request, answer).await
-    }
-
-    /// While the disk is busy, such as after the import of an image, LXD gives up on its database. It has done nothing of a request then.
-    async fn ask(&self, request: &Request<'_>) -> Result<(Answer, HeaderMap), Error> {
-        let wait = Wait::for_condition(format!("{request}: LXD's database answers"), DATABASE);
-        let ask = || async {
-            let response = self.send(request).await?;
-            match self.read(request, response).await {
-                Err(error) if error.is_overload() => Ok(Err(error.to_string())),
-                answered => answered.map(Ok),
-            }
-        };
-        wait.until(ask).await
+        let response = self.send(request).await?;
+        self.outcome(request, response).await
     }
 
     /// What became of a write, operation included.
     pub(crate) async fn outcome(&self, request: &impl ToString, response: reqwest::Response) -> Result<Value, Error> {
-        let (answer, _) = self.read(request, response).await?;
-        self.conclude(request, answer).await
-    }
-
-    async fn conclude(&self, request: &impl ToString, answer: Answer) -> Result<Value, Error> {
-        match answer {
+        match self.read(request, response).await?.0 {
             Answer::Sync { metadata } => Ok(metadata),
             Answer::Async { operation } => operation::finish(self, &operation, &request.to_string(), self.patience).await,
         }

@@ -182,11 +182,6 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
-
-    /// LXD gave up on its own database.
-    pub(crate) fn is_overload(&self) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.contains("context deadline exceeded") || message.contains("database is locked"))
-    }
 }
 
 impl Explain for Error {

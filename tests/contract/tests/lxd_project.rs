@@ -14,7 +14,6 @@ contract::on_every_lxd!(
     refuses_to_turn_features_of_a_project_in_use,
     refuses_what_instances_violate,
     is_overtaken_by_somebody_else,
-    asks_again_when_lxd_gave_up_on_its_database,
     needs_lxd,
     names_bad_options,
     goes_on_after_faults,
@@ -141,18 +140,6 @@ fn is_overtaken_by_somebody_else(lxd: &Lxd) {
     assert_eq!(statuses, [Some(412), Some(200)], "the write is refused once, and done again on what is there now");
     assert_eq!(config(lxd)["user.theirs"], "kept");
     assert_eq!(config(lxd)["restricted.devices.proxy"], "block");
-    trial::changes_nothing(lxd, &step(lxd));
-}
-
-fn asks_again_when_lxd_gave_up_on_its_database(lxd: &Lxd) {
-    for request in 1..=2 {
-        start_over(lxd);
-        lxd.relay().on_write().nth(request).refuse(500, "Failed to fetch project: context deadline exceeded");
-        step(lxd).run().expect_changed();
-        trial::changes_nothing(lxd, &step(lxd));
-    }
-    lxd.relay().reset();
-    lxd.relay().on("GET", "/1.0/projects/*").refuse(500, "Failed to begin transaction: context deadline exceeded");
     trial::changes_nothing(lxd, &step(lxd));
 }
 
