@@ -27,7 +27,8 @@ impl Change {
                 client.post("images/aliases", &json!({"name": alias, "target": fingerprint})).await?;
             }
             Self::Point { alias, fingerprint, .. } => {
-                client.patch(&format!("images/aliases/{alias}"), &json!({"target": fingerprint}), None).await?;
+                // LXD 5.0 answers no PATCH here: it waits for a lock that it holds itself.
+                client.put(&format!("images/aliases/{alias}"), &json!({"target": fingerprint}), None).await?;
             }
             Self::Delete { fingerprint, .. } => drop(client.delete(&format!("images/{fingerprint}")).await?),
         }
