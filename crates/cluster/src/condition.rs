@@ -15,6 +15,9 @@ use kube::{
 
 use crate::{Client, Error, Resource, client, pods, resource};
 
+/// Between attempts to watch.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What a test found in objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -226,30 +229,32 @@ impl Client {
         let mut stores: BTreeMap<Resource, Writer<DynamicObject>> =
             conditions.iter().map(|condition| (condition.resource, Writer::new(condition.resource.api()))).collect();
         let watches = stores.keys().copied().map(|resource| {
-            let events = watcher(self.objects(resource, None), watcher::Config::default()).backoff(Pauses::default());
+            let events = watcher(self.objects(resource, None), watcher::Config::default()).backoff(Pauses);
             events.map(move |event| (resource, event)).boxed()
         });
         let mut events = stream::select_all(watches.collect::<Vec<_>>());
         // A kind is spoken of when it has been listed whole.
         let mut live = Live::new();
         wait.watch(async || {
-            // A watch begins anew when it ends.
-            let Some((resource, event)) = events.next().await else { return Ok(Err("no more watches".to_owned())) };
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    let error = self.watch_failed(error, resource);
-                    return if error.is_passing() || error.is_not_found() { Ok(Err(error.to_string())) } else { Err(error) };
+            loop {
+                // A watch begins anew when it ends.
+                let Some((resource, event)) = events.next().await else { return Ok(Err("no more watches".to_owned())) };
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        let error = self.watch_failed(error, resource);
+                        return if error.is_passing() || error.is_not_found() { Ok(Err(error.to_string())) } else { Err(error) };
+                    }
+                };
+                if let Some(store) = stores.get_mut(&resource) {
+                    store.apply_watcher_event(&event);
+                    if matches!(event, watcher::Event::InitDone) || live.contains_key(&resource) {
+                        live.insert(resource, store.as_reader().state());
+                    }
                 }
-            };
-            if let Some(store) = stores.get_mut(&resource) {
-                store.apply_watcher_event(&event);
-                if matches!(event, watcher::Event::InitDone) || live.contains_key(&resource) {
-                    live.insert(resource, store.as_reader().state());
+                if live.len() == stores.len() {
+                    break;
                 }
-            }
-            if live.len() < stores.len() {
-                return Ok(Err("nothing yet".to_owned()));
             }
             let seen: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
             Ok(if seen.is_empty() { Ok(()) } else { Err(seen.join("; ")) })
@@ -269,34 +274,19 @@ impl Client {
     }
 }
 
-/// The pauses between attempts to watch.
-struct Pauses(Duration);
-
-impl Pauses {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(2);
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(Self::FIRST)
-    }
-}
+/// All the same, because the beginning of each attempt already counts as success.
+struct Pauses;
 
 impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = self.0;
-        self.0 = (pause * 2).min(Self::LAST);
-        Some(pause)
+        Some(PAUSE)
     }
 }
 
 impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0 = Self::FIRST;
-    }
+    fn reset(&mut self) {}
 }
 
 #[cfg(test)]

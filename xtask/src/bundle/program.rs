@@ -76,16 +76,13 @@ impl Builder<'_> {
     }
 
     fn crate_program(&self, name: &str, wanted: &Crate) -> Result<Built, Error> {
-        // Cargo itself knows whether there is something to do.
+        // Cargo alone knows whether there is something to do, and what comes of it decides whether anything else is.
         let path = collection::executable_path(&self.root, collection::native(), name);
-        if self.notes.is_check() && !path.exists() {
-            return Err(Error::OutOfDate);
-        }
         let failed = |error: crate::Error| Error::Compilation(name.to_owned(), error.to_string());
         if !self.notes.is_check() {
             say(format_args!("    {name} ..."));
-            collection::executable(&self.root, collection::native(), name, name).map_err(failed)?;
         }
+        collection::executable(&self.root, collection::native(), name, name).map_err(failed)?;
         let inputs = Inputs::of(&digest(&path).map_err(Error::at(&path))?, &[], &[])?;
         Ok(Built { path, inputs, version: wanted.version.clone(), origin: wanted.origin.clone() })
     }
