@@ -37,6 +37,7 @@ class Bootstrapped:
     variables: dict
     ansible: Ansible
     plan: Played
+    substrate: Played
     run: Played
     seconds: float
 
@@ -66,7 +67,6 @@ def made(request, tmp_path_factory):
         "k8s_lab_opt_root": str(folder / "opt"),
         "lxd_storage_pools_pools": [pool],
         "lxd_images_aliases": [IMAGE_ALIAS],
-        "bootstrap_k3s_token": "a-token-of-this-test",
         "bootstrap_capn_secret_client_cert_cn": lab.name,
         "bootstrap_capn_secret_trust_name": lab.name,
         # Another lab of this machine may have set it.
@@ -76,15 +76,15 @@ def made(request, tmp_path_factory):
     listened = lxd.get("")["config"].get("core.https_address", "")
     try:
         plan = ansible.start("k8slab.capi.site", variables, ["--check", "--diff"]).end()
-        ansible.start("k8slab.capi.substrate", variables, []).end()
+        substrate = ansible.start("k8slab.capi.substrate", variables, []).end()
         with Cut(lab) as cut:
             started = time.monotonic()
             run = ansible.start("k8slab.capi.bootstrap", variables, [], within=cut.command).end()
             seconds = time.monotonic() - started
-            yield Bootstrapped(lab, cut, folder, variables, ansible, plan, run, seconds)
+            yield Bootstrapped(lab, cut, folder, variables, ansible, plan, substrate, run, seconds)
     finally:
         for entry in lxd.get("certificates", recursion=1):
             if entry["name"] == lab.name:
                 lxd.delete(f"certificates/{entry['fingerprint']}")
-        lxd.patch("", {"config": {"core.https_address": listened}})
         lab.destroy()
+        lxd.patch("", {"config": {"core.https_address": listened}})
