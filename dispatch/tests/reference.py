@@ -43,8 +43,8 @@ def read(step):
     if set(specs["options"]) != set(defaults):
         complaints.append(f"not both specified and set: {sorted(set(specs['options']) ^ set(defaults))}")
 
-    (task,) = load(loader, step["tasks"])
-    handed = Templar(loader, variables=defaults).template(task[module])
+    templar = Templar(loader, variables=defaults | {"inventory_hostname": "lab"})
+    handed = [templar.template(task[module]) for task in load(loader, step["tasks"])]
     if load(loader, step["role_meta"])["dependencies"]:
         complaints.append("the role depends on others")
     return {"complaints": complaints, "title": documentation["short_description"], "examples": examples, "handed": handed}
