@@ -160,9 +160,13 @@ pub struct Facts {
     pub not_after: String,
     /// What became of LXD's trust in it.
     pub trust: TrustFacts,
-    /// What the certificate reaches beyond the project: C(network-edit), on servers that let it edit networks that the project uses;
-    /// C(project-copy), on servers that let it copy instances and volumes whose names it knows out of every other project;
-    /// C(project-events), on servers that let it hear what happens in every other project.
+    /// What the certificate reaches beyond the project; it depends on the server.
+    ///
+    /// With C(network-edit) it edits networks that the project uses.
+    ///
+    /// With C(project-copy) it copies instances and volumes of every other project, if it knows their names.
+    ///
+    /// With C(project-events) it hears what happens in every other project.
     pub residual: Vec<String>,
     /// The Secrets.
     pub secrets: Vec<SecretFacts>,
