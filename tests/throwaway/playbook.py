@@ -107,5 +107,5 @@ class Played:
 
     @property
     def changes(self):
-        """What each step that changes something says of it."""
-        return {step: result["changes"] for step, result in self.steps.items() if result["changed"]}
+        """What each step that changes something says of it; nothing where a secret hides it."""
+        return {step: result.get("changes") for step, result in self.steps.items() if result["changed"]}

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -16,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/template"
 	"time"
 )
@@ -23,9 +25,10 @@ import (
 const (
 	authorityValidity   = 10 * 365 * 24 * time.Hour
 	certificateValidity = 365 * 24 * time.Hour
+	certificateRenewal  = 90 * 24 * time.Hour
 )
 
-// authority signs this server's certificates. It and the service accounts' key outlive a restart; what it signs does not.
+// authority signs this server's certificates.
 type authority struct {
 	folder      string
 	certificate *x509.Certificate
@@ -118,10 +121,6 @@ func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PublicKe
 
 // issue writes FILE.crt and FILE.key.
 func (a *authority) issue(file string, whom subject) error {
-	key, err := newKey(filepath.Join(a.folder, file+".key"))
-	if err != nil {
-		return err
-	}
 	name := pkix.Name{CommonName: whom.name}
 	if whom.organization != "" {
 		name.Organization = []string{whom.organization}
@@ -137,11 +136,30 @@ func (a *authority) issue(file string, whom subject) error {
 	template := &x509.Certificate{
 		Subject: name, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usages, DNSNames: whom.names, IPAddresses: addresses,
 	}
+	if a.lasts(file, template) {
+		return nil
+	}
+	key, err := newKey(filepath.Join(a.folder, file+".key"))
+	if err != nil {
+		return err
+	}
 	encoded, err := a.sign(template, a.certificate, &key.PublicKey, certificateValidity)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(a.folder, file+".crt"), encoded, 0o644)
+}
+
+// lasts tells whether what was issued before says the same, and is not about to expire: whoever holds the kubeconfig keeps it then.
+func (a *authority) lasts(file string, template *x509.Certificate) bool {
+	pair, err := tls.LoadX509KeyPair(filepath.Join(a.folder, file+".crt"), filepath.Join(a.folder, file+".key"))
+	if err != nil {
+		return false
+	}
+	issued, err := x509.ParseCertificate(pair.Certificate[0])
+	return err == nil && issued.CheckSignatureFrom(a.certificate) == nil && time.Until(issued.NotAfter) > certificateRenewal &&
+		issued.Subject.String() == template.Subject.String() && slices.Equal(issued.DNSNames, template.DNSNames) &&
+		slices.EqualFunc(issued.IPAddresses, template.IPAddresses, net.IP.Equal)
 }
 
 var kubeconfig = template.Must(template.New("kubeconfig").Parse(`apiVersion: v1
