@@ -144,8 +144,10 @@ async fn look_closer(client: &Client, step: &BootstrapK3s, since: SystemTime) ->
     let state = service::run(client, &instance, &show).await?;
     let since = format!("--since=@{}", since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     let lines = format!("--lines={JOURNAL_LINES}");
-    let journal = ["journalctl", "--no-pager", "--output=cat", "--unit", unit, &since, &lines];
+    // From a time on, journalctl gives the first lines, unless it gives the last one first.
+    let journal = ["journalctl", "--no-pager", "--output=cat", "--reverse", "--unit", unit, &since, &lines];
     let journal = service::run(client, &instance, &journal).await?;
+    let journal = journal.lines().rev().collect::<Vec<_>>().join("\n");
     let value = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
     let restarts: u32 = value("NRestarts").parse().unwrap_or_default();
     // On its way from one run to the next it is inactive, too, but has a job.
