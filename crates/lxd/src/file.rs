@@ -166,6 +166,10 @@ impl StagedFile<'_> {
         if moved.code == 0 {
             return Ok(());
         }
+        if self.client.stat_file(self.instance, &self.staged).await?.is_none() {
+            // Another run has moved it, or what one that was killed left to LXD.
+            return Err(Error::Conflict { request: format!("mv to {} in {}", self.path, self.instance) });
+        }
         Err(Error::Failed { request: format!("mv to {} in {}", self.path, self.instance), message: moved.stderr.trim().to_owned() })
     }
 }
