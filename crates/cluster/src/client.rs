@@ -15,6 +15,8 @@ pub const FIELD_MANAGER: &str = "k8slab";
 
 const CONNECTING: Duration = Duration::from_secs(10);
 const ANSWERING: Duration = Duration::from_secs(30);
+/// How long an API server that answers may lack what it serves.
+const STARTING: Duration = Duration::from_secs(20);
 
 /// A connection to a cluster's API.
 #[derive(Clone)]
@@ -61,10 +63,24 @@ impl Client {
 
     /// Waits until the cluster answers, and gives its version. By the deadline the last thing that kept it from answering is told.
     pub async fn answers(&self, deadline: Duration) -> Result<String, Error> {
+        self.patiently("its API answers", deadline, Error::is_passing, || self.version()).await
+    }
+
+    /// Asks until the answer is another than such an error, or gives the last one.
+    async fn patiently<T, F>(
+        &self,
+        condition: &str,
+        deadline: Duration,
+        is_passing: impl Fn(&Error) -> bool,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let last = Cell::new(None);
-        let wait = Wait::for_condition(format!("{}: its API answers", self.server), deadline);
-        let look = async || match self.version().await {
-            Err(error) if error.is_passing() => {
+        let wait = Wait::for_condition(format!("{}: {condition}", self.server), deadline);
+        let look = async || match ask().await {
+            Err(error) if is_passing(&error) => {
                 let seen = error.to_string();
                 last.set(Some(error));
                 Ok(Err(seen))
@@ -77,15 +93,26 @@ impl Client {
         }
     }
 
+    /// An API server that has just started serves custom resources a little later than it says.
+    async fn once_served<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        let is_starting = |error: &Error| matches!(error, Error::NotServing { .. });
+        self.patiently(&format!("it serves {what}"), STARTING, is_starting, || self.answer(what, ask())).await
+    }
+
     /// An object that may not be there.
     pub async fn find(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<Option<DynamicObject>, Error> {
-        self.answer(&what(resource.kind, namespace, name), self.objects(resource, namespace).get_opt(name)).await
+        let objects = self.objects(resource, namespace);
+        self.once_served(&what(resource.kind, namespace, name), || objects.get_opt(name)).await
     }
 
     /// The objects of a kind, in one namespace or in all. A kind that the cluster does not know is [`Error::NotFound`].
     pub async fn list(&self, resource: Resource, namespace: Option<&str>) -> Result<Vec<DynamicObject>, Error> {
         let objects = self.objects(resource, namespace);
-        Ok(self.answer(&format!("kind {}", resource.kind), objects.list(&ListParams::default())).await?.items)
+        let everything = ListParams::default();
+        Ok(self.once_served(&format!("kind {}", resource.kind), || objects.list(&everything)).await?.items)
     }
 
     /// Sets the fields that the object has, and drops those that were set this way before and are no more. Fields of another
