@@ -38,6 +38,14 @@ impl<'a> Substrate<'a> {
         substrate
     }
 
+    /// The same with the profiles and the image that instances are made from.
+    pub fn for_instances(lxd: &'a Lxd) -> Self {
+        let substrate = Self::make(lxd);
+        substrate.profiles().run().expect_changed();
+        substrate.import_image();
+        substrate
+    }
+
     /// The name of the external bridge, which is not there.
     pub fn external_bridge(&self) -> String {
         self.lxd.network_name(1)
@@ -73,6 +81,11 @@ impl<'a> Substrate<'a> {
     /// The path of something in the project, such as `profiles/capi-base`.
     pub fn path(&self, object: &str) -> String {
         format!("/1.0/{object}?project={}", self.lxd.name("p"))
+    }
+
+    /// The path of a file inside the bootstrap instance.
+    pub fn file(&self, file: &str) -> String {
+        format!("{}&path={file}", self.path("instances/boot/files"))
     }
 
     /// Something in the project.

@@ -57,9 +57,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(lxd: &'a Lxd) -> Self {
-        let substrate = Substrate::make(lxd);
-        substrate.profiles().run().expect_changed();
-        substrate.import_image();
+        let substrate = Substrate::for_instances(lxd);
         Self { lxd, substrate, folder: TempDir::with_prefix("lab-").expect("make a folder for the lab") }
     }
 
@@ -70,11 +68,10 @@ impl<'a> Bench<'a> {
 
     /// What k3s would write.
     fn write_k3s_kubeconfig(&self, text: &str) {
-        let path = |file: &str| format!("{}&path={file}", self.substrate.path("instances/boot/files"));
         for folder in ["/etc/rancher", "/etc/rancher/k3s"] {
-            self.lxd.rest().make_folder(&path(folder));
+            self.lxd.rest().make_folder(&self.substrate.file(folder));
         }
-        self.lxd.rest().upload(&path("/etc/rancher/k3s/k3s.yaml"), text.to_owned().into());
+        self.lxd.rest().upload(&self.substrate.file("/etc/rancher/k3s/k3s.yaml"), text.to_owned().into());
     }
 
     fn step(&self) -> Step {

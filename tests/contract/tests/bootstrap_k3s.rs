@@ -35,9 +35,7 @@ struct Bed<'a> {
 
 impl<'a> Bed<'a> {
     fn make(lxd: &'a Lxd) -> Self {
-        let substrate = Substrate::make(lxd);
-        substrate.profiles().run().expect_changed();
-        substrate.import_image();
+        let substrate = Substrate::for_instances(lxd);
         substrate.instance().run().expect_changed();
         let host = TempDir::with_prefix("bin-").unwrap();
         program::saying(VERSION, &host.path().join("k3s"));
@@ -56,20 +54,16 @@ impl<'a> Bed<'a> {
         self.step().args(json!({"flow_control_service": false}))
     }
 
-    fn path(&self, file: &str) -> String {
-        format!("{}&path={file}", self.substrate.path("instances/boot/files"))
-    }
-
     fn read(&self, file: &str) -> Option<String> {
-        self.lxd.rest().download(&self.path(file)).map(|content| String::from_utf8_lossy(&content).into_owned())
+        self.lxd.rest().download(&self.substrate.file(file)).map(|content| String::from_utf8_lossy(&content).into_owned())
     }
 
     fn write(&self, file: &str, content: &str) {
-        self.lxd.rest().upload(&self.path(file), Bytes::from(content.to_owned()));
+        self.lxd.rest().upload(&self.substrate.file(file), Bytes::from(content.to_owned()));
     }
 
     fn remove(&self, file: &str) {
-        self.lxd.rest().write("DELETE", &self.path(file), &Value::Null);
+        self.lxd.rest().write("DELETE", &self.substrate.file(file), &Value::Null);
     }
 }
 
@@ -138,7 +132,7 @@ fn keeps_its_token_to_itself(lxd: &Lxd) {
     assert_eq!(bed.read("/etc/rancher/k3s/token").unwrap(), format!("{TOKEN}\n"));
     assert!(!bed.read(UNIT).unwrap().contains(TOKEN));
     for file in ["/etc/rancher/k3s/token", "/etc/rancher/k3s/registries.yaml", "/etc/default/k3s"] {
-        assert_eq!(lxd.rest().header(&bed.path(file), "x-lxd-mode"), "0600", "{file}");
+        assert_eq!(lxd.rest().header(&bed.substrate.file(file), "x-lxd-mode"), "0600", "{file}");
     }
     let without = trial::foresees_and_does(lxd, &bed.install());
     assert!(!without.json.to_string().contains(TOKEN), "{:#}", without.json);

@@ -25,9 +25,7 @@ fn lab(lxd: &Lxd) -> Value {
 
 fn tells_how_far_the_lab_is(lxd: &Lxd) {
     assert_eq!(lab(lxd)["phase"], "absent");
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
+    let substrate = Substrate::for_instances(lxd);
     let halfway = lab(lxd);
     assert_eq!(halfway["phase"], "absent");
     assert_eq!(halfway["missing"].as_array().map(Vec::len), Some(1), "only the instance is missing: {halfway}");

@@ -24,14 +24,6 @@ contract::on_every_lxd!(
     stands_a_twin,
 );
 
-/// The substrate with profiles and the image.
-fn substrate(lxd: &Lxd) -> Substrate<'_> {
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
-    substrate
-}
-
 fn instance(substrate: &Substrate<'_>) -> Value {
     substrate.get("instances/boot")
 }
@@ -46,7 +38,7 @@ fn start_over(substrate: &Substrate<'_>) {
 }
 
 fn makes_and_keeps(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     if let Some(scripted) = lxd.scripted() {
         // Until then the interface has addresses that reach nothing.
         scripted.delay_addresses(Some(Duration::from_secs(1)));
@@ -74,7 +66,7 @@ fn makes_and_keeps(lxd: &Lxd) {
 }
 
 fn repairs_and_respects(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     let step = substrate.instance().args(json!({"config": {"limits.processes": "500"}}));
     step.run().expect_changed();
     let theirs = json!({
@@ -90,7 +82,7 @@ fn repairs_and_respects(lxd: &Lxd) {
 }
 
 fn owns_the_devices_it_declared(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     let with_device = substrate.instance().args(json!({"devices": {"spare": {"type": "none"}}}));
     trial::foresees_and_does(lxd, &with_device);
     let description = instance(&substrate)["description"].clone();
@@ -121,7 +113,7 @@ fn takes_the_image_of_the_default_project(lxd: &Lxd) {
 }
 
 fn starts_stops_and_removes(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     let stopped = substrate.instance().args(json!({"state": "stopped"}));
     let absent = substrate.instance().args(json!({"state": "absent"}));
     trial::changes_nothing(lxd, &absent);
@@ -156,7 +148,7 @@ fn says_what_is_missing(lxd: &Lxd) {
 }
 
 fn refuses_to_start_over_after_the_pivot(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     lxd.relay().reset();
     let path = format!("/1.0/projects/{}", lxd.name("p"));
     let mut project = lxd.rest().get(&path);
@@ -172,7 +164,7 @@ fn refuses_to_start_over_after_the_pivot(lxd: &Lxd) {
 }
 
 fn says_why_it_does_not_start(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     let outside = json!({"eth1": {"type": "nic", "nictype": "bridged", "parent": substrate.external_bridge(), "name": "eth1"}});
     let step = substrate.instance().args(json!({"devices": outside}));
     step.run().expect_code("INSTANCE_START_FAILED").expect_words(&substrate.external_bridge());
@@ -180,7 +172,7 @@ fn says_why_it_does_not_start(lxd: &Lxd) {
 }
 
 fn is_overtaken_by_somebody_else(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     let step = substrate.instance().args(json!({"config": {"limits.processes": "500"}}));
     step.run().expect_changed();
     let path = substrate.path("instances/boot");
@@ -219,12 +211,12 @@ fn names_bad_options(lxd: &Lxd) {
 }
 
 fn goes_on_after_faults(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     trial::goes_on_after_faults(lxd, &substrate.instance(), Fault::ALL, |_| start_over(&substrate));
 }
 
 fn stands_a_twin(lxd: &Lxd) {
-    let substrate = substrate(lxd);
+    let substrate = Substrate::for_instances(lxd);
     trial::stands_a_twin(lxd, &substrate.instance(), |_| start_over(&substrate));
 }
 
@@ -232,7 +224,7 @@ fn stands_a_twin(lxd: &Lxd) {
 #[test]
 fn gives_up_on_addresses_that_never_come() {
     let lxd = Lxd::open(Backend::ScriptedSync);
-    let substrate = substrate(&lxd);
+    let substrate = Substrate::for_instances(&lxd);
     lxd.scripted().into_iter().for_each(|scripted| scripted.delay_addresses(None));
     let step = substrate.instance().args(json!({"wait_timeout": 4}));
     step.run().expect_code("WAIT_TIMEOUT").expect_words("boot").expect_words("169.254.").expect_words("fe80::");

@@ -157,9 +157,7 @@ fn drift(substrate: &Substrate<'_>) {
 }
 
 fn restarts_what_runs_on_the_old(lxd: &Lxd) {
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
+    let substrate = Substrate::for_instances(lxd);
     run_instance(&substrate, "boot", &json!({"user.k8slab.role": "bootstrap"}));
     let old = process(&substrate, "boot");
     substrate.write("PATCH", "profiles/capi-worker", &json!({"config": {"security.privileged": ""}}));
@@ -185,9 +183,7 @@ fn restarts_what_runs_on_the_old(lxd: &Lxd) {
 }
 
 fn leaves_alone_what_others_run(lxd: &Lxd) {
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
+    let substrate = Substrate::for_instances(lxd);
     run_instance(&substrate, "node", &json!({"user.cluster-name": "mgmt-1"}));
     run_instance(&substrate, "stranger", &json!({}));
     let old = ["node", "stranger"].map(|name| process(&substrate, name));
@@ -199,9 +195,7 @@ fn leaves_alone_what_others_run(lxd: &Lxd) {
 }
 
 fn restarts_nodes_when_asked(lxd: &Lxd) {
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
+    let substrate = Substrate::for_instances(lxd);
     run_instance(&substrate, "node", &json!({"user.cluster-name": "mgmt-1"}));
     let old = process(&substrate, "node");
     drift(&substrate);
@@ -259,9 +253,7 @@ fn goes_on_after_faults(lxd: &Lxd) {
 }
 
 fn goes_on_after_faults_with_a_running_instance(lxd: &Lxd) {
-    let substrate = Substrate::make(lxd);
-    substrate.profiles().run().expect_changed();
-    substrate.import_image();
+    let substrate = Substrate::for_instances(lxd);
     run_instance(&substrate, "boot", &json!({"user.k8slab.role": "bootstrap"}));
     let faults = [Fault::CutAfter, Fault::Refused, Fault::KilledBefore, Fault::KilledAfter];
     trial::goes_on_after_faults(lxd, &substrate.profiles(), &faults, |_| drift(&substrate));
