@@ -140,7 +140,7 @@ async fn look_closer(client: &Client, step: &BootstrapK3s, since: SystemTime) ->
     if status != "Running" {
         return Err(Error::NotRunning { name: instance, status });
     }
-    let show = ["systemctl", "show", "--property=NRestarts,ActiveState,SubState,Result,ExecMainStatus,Job", unit];
+    let show = ["systemctl", "show", "--property=NRestarts,ActiveState,SubState,Result,ExecMainStatus", unit];
     let state = service::run(client, &instance, &show).await?;
     let since = format!("--since=@{}", since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     let lines = format!("--lines={JOURNAL_LINES}");
@@ -150,9 +150,7 @@ async fn look_closer(client: &Client, step: &BootstrapK3s, since: SystemTime) ->
     let journal = journal.lines().rev().collect::<Vec<_>>().join("\n");
     let value = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
     let restarts: u32 = value("NRestarts").parse().unwrap_or_default();
-    // On its way from one run to the next it is inactive, too, but has a job.
-    let is_stopped = ["failed", "inactive"].contains(&value("ActiveState")) && ["", "0"].contains(&value("Job"));
-    let is_over = restarts >= PATIENCE || is_stopped;
+    let is_over = restarts >= PATIENCE || ["failed", "inactive"].contains(&value("ActiveState"));
     match cause(&journal) {
         None if !is_over => Ok(format!("k3s was started again {restarts} times")),
         cause => {

@@ -140,10 +140,8 @@ impl Objects {
         let of_cluster = ListParams::default().labels(&format!("{CLUSTER_LABEL}={name}"));
         let machines = context.api::<Machine>(&namespace).list(&of_cluster).await?.items.into_iter();
         // Its API server fails as soon as its etcd is no member, which is long before its LXCMachine goes.
-        let leaving = machines
-            .filter(|machine| machine.metadata.deletion_timestamp.is_some())
-            .map(|machine| machine.spec.infrastructure_ref.name);
-        let leaving = leaving.collect();
+        let leaving = machines.filter(|machine| machine.metadata.deletion_timestamp.is_some());
+        let leaving = leaving.map(|machine| machine.spec.infrastructure_ref.name).collect();
         Ok(Self { object: object.clone(), cluster, leaving })
     }
 }
