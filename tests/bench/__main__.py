@@ -6,10 +6,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import peer, rest, ssh
-from bench.step import Step
 from throwaway.lab import Lab
 from throwaway.playbook import Ansible
+
+from bench import peer, rest, ssh
+from bench.step import Step
 
 FIVE_ROLES = [
     f"k8slab.capi.{role}"

@@ -1,7 +1,6 @@
 """Labs of both isolations on every server, each with the certificate that the step made for it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from identity import Identity
@@ -9,7 +8,6 @@ from image import archive
 from place import Place
 from servers import server as open_server
 from throwaway.lab import Lab
-from throwaway.playbook import Ansible
 
 ROLES = ["lxd_project", "lxd_network_int_managed", "lxd_profiles", "bootstrap_capn_secret"]
 # LXD 5.0 refuses raw.lxc and linux.kernel_modules in the profiles of a restricted project without it.
@@ -17,7 +15,6 @@ LOWLEVEL = {"restricted.virtual-machines.lowlevel": "allow"}
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
     parser.addoption("--server", action="append", help="lxd, incus, or a unix socket")
 
 
@@ -27,19 +24,6 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("server", servers, scope="session", indirect=True)
     if "lab" in metafunc.fixturenames:
         metafunc.parametrize("lab", ["strict", "reference"], scope="session", indirect=True)
-
-
-def pytest_unconfigure(config):
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
-    # A check that was not carried out is one that did not pass.
-    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
-    print(f"{count.get('passed', 0)} passed, {failed} failed")
-
-
-@pytest.fixture(scope="session")
-def ansible(request, tmp_path_factory):
-    return Ansible(request.config.getoption("--tarball").resolve(), tmp_path_factory.mktemp("ansible"))
 
 
 @pytest.fixture(scope="session")
@@ -96,9 +80,6 @@ def lab(request, tmp_path_factory, ansible, server):
         identity = Identity(facts["https_address"], folder / "etc/bootstrap_capn_secret", admin.get("")["environment"]["certificate"])
         yield Confined(lab, isolation, server, facts, identity, elsewhere)
     finally:
-        for entry in admin.get("certificates", recursion=1):
-            if entry["name"] == lab.name:
-                admin.delete(f"certificates/{entry['fingerprint']}")
         admin.delete(f"projects/{elsewhere}")
         lab.destroy()
 

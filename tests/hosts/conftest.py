@@ -34,18 +34,6 @@ class AnsibleThere(Ansible):
         return self.play({f"k8slab.capi.{step}": arguments}, vars=there, options=options, expect=expect).result
 
 
-def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
-
-
-def pytest_unconfigure(config):
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
-    # A check that was not carried out is one that did not pass.
-    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
-    print(f"{count.get('passed', 0)} passed, {failed} failed")
-
-
 @pytest.fixture(scope="session")
 def host():
     host = Host(Lab.throw_away(Lxd(), prefix="k8slab-host"))

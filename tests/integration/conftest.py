@@ -1,29 +1,11 @@
 """Labs on the real LXD."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from throwaway.lab import Lab
 from throwaway.lxd import Lxd
-from throwaway.playbook import Ansible, Played
-
-
-def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
-
-
-def pytest_unconfigure(config):
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
-    # A check that was not carried out is one that did not pass.
-    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
-    print(f"{count.get('passed', 0)} passed, {failed} failed")
-
-
-@pytest.fixture(scope="session")
-def ansible(request, tmp_path_factory):
-    return Ansible(request.config.getoption("--tarball").resolve(), tmp_path_factory.mktemp("ansible"))
+from throwaway.playbook import Played
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ COLLECTION = Path("ansible_collections/k8slab/capi")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
     parser.addoption("--core", type=Path, action="append", required=True, help="a virtual environment with an ansible-core")
 
 
@@ -22,14 +21,6 @@ def pytest_generate_tests(metafunc):
     if "core" in metafunc.fixturenames:
         cores = [Core(folder) for folder in metafunc.config.getoption("core")]
         metafunc.parametrize("core", cores, ids=str, indirect=True, scope="session")
-
-
-def pytest_unconfigure(config):
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
-    # A check that was not carried out is one that did not pass.
-    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
-    print(f"{count.get('passed', 0)} passed, {failed} failed")
 
 
 class Core:
@@ -43,7 +34,7 @@ class Core:
         return f"core-{self.version}"
 
     def run(self, program, *arguments, cwd="/", check=True, **environment):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
         path = f"{self.bin}:{os.environ['PATH']}"
         done = subprocess.run(
             [self.bin / program, *arguments],

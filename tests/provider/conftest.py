@@ -4,20 +4,14 @@ import contextlib
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from management import BUNDLE, RELEASES, Kubernetes, Management
-from throwaway.lab import IMAGE_ALIAS, Lab
+from management import RELEASES, Kubernetes, Management
+from throwaway.bundled import bundled
 from throwaway.lxd import Lxd
-from throwaway.playbook import Ansible
-
-# The machine itself belongs to whoever runs the tests.
-NOT_THE_MACHINE = {"base_system_enabled": False, "lxd_host_enabled": False}
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
     parser.addoption("--all", action="store_true", help="run the tests that take minutes, too")
 
 
@@ -32,49 +26,19 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left)
 
 
-def pytest_unconfigure(config):
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    count = {outcome: len(reports) for outcome, reports in reporter.stats.items()}
-    # A check that was not carried out is one that did not pass.
-    failed = sum(count.get(outcome, 0) for outcome in ("failed", "error", "skipped", "xfailed", "xpassed"))
-    print(f"{count.get('passed', 0)} passed, {failed} failed")
-
-
 @contextlib.contextmanager
 def bring_up(ansible, folder, aliases):
     """A lab with a bootstrap cluster, for as long as it is needed."""
-    lxd = Lxd()
-    lab = Lab.throw_away(lxd, prefix="k8slab-pr")
-    pool = {"name": lab.pool, "driver": "btrfs", "config": {"source": str(lab.loop_file), "size": "16GiB"}}
-    variables = lab.variables | NOT_THE_MACHINE | {
-        "k8s_lab_bundle": str(BUNDLE),
-        "k8s_lab_opt_root": str(folder / "opt"),
-        "lxd_storage_pools_pools": [pool],
-        "lxd_images_aliases": [IMAGE_ALIAS, "haproxy", *aliases],
-        "bootstrap_clusterctl_config_path": str(folder / "clusterctl.yaml"),
-        "bootstrap_capn_secret_client_cert_cn": lab.name,
-        "bootstrap_capn_secret_trust_name": lab.name,
-        # Another lab of this machine may have set it.
-        "bootstrap_capn_secret_force_https_address": True,
-        "export_artifacts_root": str(folder / "artifacts"),
-    }
-    listened = lxd.get("")["config"].get("core.https_address", "")
-    try:
+    with bundled(Lxd(), folder, "k8slab-pr", "16GiB", ["haproxy", *aliases]) as (lab, variables):
+        variables["bootstrap_clusterctl_config_path"] = str(folder / "clusterctl.yaml")
         subprocess.run(["ip", "link", "add", lab.bridge, "up", "type", "bridge"], check=True)
         ansible.start("k8slab.capi.substrate", variables, []).end()
         ansible.start("k8slab.capi.bootstrap", variables, []).end()
         yield lab
-    finally:
-        for entry in lxd.get("certificates", recursion=1):
-            if entry["name"] == lab.name:
-                lxd.delete(f"certificates/{entry['fingerprint']}")
-        lab.destroy()
-        lxd.patch("", {"config": {"core.https_address": listened}})
 
 
 @pytest.fixture(scope="session")
-def made(request, tmp_path_factory):
-    ansible = Ansible(request.config.getoption("--tarball").resolve(), tmp_path_factory.mktemp("ansible"))
+def made(request, ansible, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     aliases = [f"kubeadm/{release}" for release in (RELEASES if request.config.getoption("--all") else RELEASES[-1:])]
     started = time.monotonic()

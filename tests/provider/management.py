@@ -1,9 +1,7 @@
 """The management cluster of a throw-away lab, and the clusters that are made by it."""
 
 import base64
-import itertools
 import json
-import os
 import ssl
 import subprocess
 import tempfile
@@ -15,9 +13,9 @@ from threading import Event, Thread
 from urllib.request import Request, urlopen
 
 import yaml
+from throwaway.bundled import BUNDLE
+from throwaway.wait import eventually
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-BUNDLE = CACHE / "k8slab" / "bundle"
 NAMESPACE = "capi-clusters"
 SECRET = "incus-identity"
 CORE = "cluster.x-k8s.io/v1beta2"
@@ -30,16 +28,6 @@ MANIFEST = Path(__file__).with_name("cluster.yaml")
 
 def condition(found, kind="Ready"):
     return next((held for held in found.get("status", {}).get("conditions", []) if held["type"] == kind), {})
-
-
-def eventually(look, seconds=60):
-    """What is looked for, once it is there; otherwise what was seen last."""
-    deadline = time.monotonic() + seconds
-    for pause in itertools.chain((0.1, 0.2, 0.5), itertools.repeat(1)):
-        seen = look()
-        if seen is True or time.monotonic() > deadline:
-            return seen
-        time.sleep(pause)
 
 
 class Kubernetes:
@@ -184,6 +172,9 @@ class Asked:
         self._over = Event()
         self.failures = []
         self.count = 0
+
+    def __str__(self):
+        return "\n".join([f"{len(self.failures)} of {self.count} requests failed", *self.failures])
 
     def __enter__(self):
         self._pool = ThreadPoolExecutor(4 * self.RATE)

@@ -1,6 +1,6 @@
 """One control plane and one worker, from their manifests to their end."""
 
-from management import eventually
+from throwaway.wait import eventually
 
 # A machine with other things to do takes longer than the bench's.
 INITIALIZED = 120

@@ -7,10 +7,18 @@ import subprocess
 import time
 
 import pytest
-from management import BALANCER, SECRET, eventually
+from management import BALANCER, SECRET
+from throwaway.wait import eventually
 
 # haproxy cannot have as many files open as this.
-TOO_MANY_FILES = "global\n  ulimit-n 1000000000\n\nfrontend control-plane\n  mode tcp\n  timeout client 10s\n  bind :::{{ .FrontendControlPlanePort }} v4v6\n"
+TOO_MANY_FILES = """global
+  ulimit-n 1000000000
+
+frontend control-plane
+  mode tcp
+  timeout client 10s
+  bind :::{{ .FrontendControlPlanePort }} v4v6
+"""
 SECONDS_AWAY = 30
 WORDLESS = ("LxdUnreachable", "LxdConnectionLost")
 

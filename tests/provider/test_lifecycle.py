@@ -8,7 +8,9 @@ import tarfile
 import time
 
 import pytest
-from management import BUNDLE, NAMESPACE, RELEASES, Asked, Kubernetes, eventually
+from management import NAMESPACE, RELEASES, Asked, Kubernetes
+from throwaway.bundled import BUNDLE
+from throwaway.wait import eventually
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +67,7 @@ def test_a_control_plane_machine_is_replaced(made, large):
         made.delete("machine", gone, seconds=300)
         replaced = eventually(lambda: has_become(made, large, "large", 3, 2, RELEASES[0]), 300)
     assert replaced is True, replaced
-    print(f"replaced after {time.monotonic() - started:.1f} s; {len(asked.failures)} of {asked.count} requests failed", *asked.failures, sep="\n")
+    print(f"replaced after {time.monotonic() - started:.1f} s; {asked}")
     after = control_plane(made.kubernetes, "large")
     assert gone not in after and len(set(after) & set(before)) == 2
     assert made.instance(gone) is None
@@ -78,11 +80,15 @@ def test_a_rolling_upgrade_is_not_noticed(made, large):
     started = time.monotonic()
     with Asked(large.kubeconfig) as asked:
         made.kubernetes.patch("kubeadmcontrolplane", "large", {"spec": {"version": new}})
-        upgraded = eventually(lambda: {found["spec"]["version"] for found in control_plane(made.kubernetes, "large").values()} == {new}, 600)
+
+        def is_upgraded():
+            return {found["spec"]["version"] for found in control_plane(made.kubernetes, "large").values()} == {new}
+
+        upgraded = eventually(is_upgraded, 600)
         assert upgraded is True
         made.kubernetes.patch("machinedeployment", "large-workers", {"spec": {"template": {"spec": {"version": new}}}})
         upgraded = eventually(lambda: has_become(made, large, "large", 3, 2, new), 600)
-    print(f"from {old} to {new} in {time.monotonic() - started:.1f} s; {len(asked.failures)} of {asked.count} requests failed", *asked.failures, sep="\n")
+    print(f"from {old} to {new} in {time.monotonic() - started:.1f} s; {asked}")
     assert upgraded is True, upgraded
     assert asked.count > Asked.RATE and len(asked.failures) <= 2
     # Only the load balancer is what it was.
@@ -134,7 +140,8 @@ def test_a_cluster_moves_and_comes_back(made, cluster):
         return time.monotonic() - started
 
     itself = Kubernetes(made.kubectl, cluster.api.kubeconfig, NAMESPACE)
-    seconds = clusterctl("init", "--kubeconfig", itself.kubeconfig, "--wait-providers", "--core=cluster-api", "--bootstrap=kubeadm", "--control-plane=kubeadm", "--infrastructure=incus")
+    providers = ["--core=cluster-api", "--bootstrap=kubeadm", "--control-plane=kubeadm", "--infrastructure=incus"]
+    seconds = clusterctl("init", "--kubeconfig", itself.kubeconfig, "--wait-providers", *providers)
     print(f"clusterctl init in the cluster itself: {seconds:.1f} s")
     before = identities(made, made.kubernetes, "c1")
     assert len(before[0]) >= 7

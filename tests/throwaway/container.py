@@ -3,6 +3,7 @@
 import subprocess
 
 from throwaway.lab import IMAGE_ALIAS
+from throwaway.wait import eventually
 
 
 class Container:
@@ -30,14 +31,23 @@ class Container:
         }
         lxd.post("instances", instance)
         lxd.put(f"instances/{self.name}/state", {"action": "start"})
-        self.run("until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait || true")
+        listens = eventually(lambda: self.carries_out("[ -S /run/systemd/private ]"))
+        assert listens is True, f"{self.name}: systemd is not up"
+        self.run("systemctl is-system-running --wait || true")
         self.run("/lib/systemd/systemd-networkd-wait-online --ipv4 --interface eth0 --timeout 60")
 
     def run(self, script):
         """What a command in the container prints."""
-        done = subprocess.run(["lxc", "exec", self.name, "--", "sh", "-c", script], capture_output=True, text=True, check=False)
+        done = self._execute(script)
         assert done.returncode == 0, f"{script}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
+
+    def carries_out(self, script):
+        """Whether it ends well."""
+        return self._execute(script).returncode == 0
+
+    def _execute(self, script):
+        return subprocess.run(["lxc", "exec", self.name, "--", "sh", "-c", script], capture_output=True, text=True, check=False)
 
     def publish(self, socket, path):
         """Has a unix socket of the container listen on this machine too."""

@@ -100,7 +100,10 @@ class Lab:
         return _without(self.traces(), passing)
 
     def destroy(self):
-        """Whatever there is of it, also of a half-made one."""
+        """Whatever there is of it, also of a half-made one, and the certificates of its name."""
+        for entry in self.lxd.get("certificates", recursion=1):
+            if entry["name"] == self.name:
+                self.lxd.delete(f"certificates/{entry['fingerprint']}")
         if self.find_project():
             for instance in self._members("instances"):
                 if instance["status"] != "Stopped":
