@@ -101,6 +101,11 @@ def test_the_runner_holds_the_kubeconfig_and_the_settings(made):
     assert keys and not [key for key in keys if key in made.run.stdout + made.run.stderr]
 
 
+def test_the_lab_says_how_far_it_is(made):
+    lab = made.run.steps["lab_facts"]["lab"]
+    assert (lab["phase"], lab["missing"]) == ("bootstrapped", [])
+
+
 def test_stand_ins_are_named(made):
     assert "k3s" in made.substrate.steps["binary_fetch"]["standins"]
     assert "infrastructure-incus" in made.run.steps["bootstrap_clusterctl"]["standins"]

@@ -36,6 +36,12 @@ options:
       - Internal network of the lab.
     type: str
     default: capi-int
+  kubeconfig_path:
+    description:
+      - >-
+        The bootstrap cluster's kubeconfig on the host; the lab's own in O(opt_root) if
+        unset.
+    type: path
   lxd_socket_path:
     description:
       - LXD's unix socket, as a path or as `unix:` with a path.
@@ -45,6 +51,11 @@ options:
     type: str
     aliases:
       - lxd_socket_uri
+  opt_root:
+    description:
+      - Folder of the lab's programs and settings on the host.
+    type: path
+    default: /opt/capi-lab
   project:
     description:
       - Project of the lab.
@@ -119,7 +130,7 @@ lab:
       type: list
     missing:
       description:
-        - What is still missing of the substrate.
+        - "What the next phase lacks: of the substrate, or once that is there, of the bootstrap cluster."
       elements: str
       returned: success
       type: list

@@ -2,6 +2,8 @@
 
 /// Where the lab's programs and settings are.
 pub const OPT_ROOT: &str = "/opt/capi-lab";
+/// The bootstrap cluster's kubeconfig, in that folder.
+pub const BOOTSTRAP_KUBECONFIG: &str = "etc/bootstrap_clusterctl/bootstrap.kubeconfig";
 
 /// Packages that the lab and the playbooks around it use.
 pub const PACKAGES: [&str; 7] = ["python3", "python3-apt", "ca-certificates", "curl", "tar", "gzip", "xz-utils"];

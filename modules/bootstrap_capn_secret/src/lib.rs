@@ -262,7 +262,7 @@ impl BootstrapCapnSecret {
     }
 
     fn bootstrap_kubeconfig(&self) -> PathBuf {
-        self.opt_root.join("etc/bootstrap_clusterctl/bootstrap.kubeconfig")
+        self.opt_root.join(machine::BOOTSTRAP_KUBECONFIG)
     }
 
     fn bind_address(&self) -> Option<SocketAddr> {

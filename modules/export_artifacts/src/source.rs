@@ -4,10 +4,14 @@ use std::{convert::Infallible, fmt, net::IpAddr, path::PathBuf};
 
 use ansible::{Failure, Section};
 use cluster::Kubeconfig;
+use lab::machine;
 use lxd::LifecycleError;
 use serde_json::Value;
 
 use crate::{ExportArtifacts, error::Error};
+
+/// Where the management cluster's kubeconfig is after the pivot, in the lab's folder.
+const MANAGEMENT_KUBECONFIG: &str = "etc/pivot_clusterctl_move/mgmt.kubeconfig";
 
 /// Whether there is one. Nothing is ever changed on the host.
 pub(crate) struct Source<'a>(pub &'a ExportArtifacts);
@@ -46,15 +50,12 @@ pub(crate) async fn read(step: &ExportArtifacts) -> Result<Kubeconfig, Failure> 
 
 /// Whose kubeconfig it is. After the pivot the bootstrap cluster is another one, if there is one at all.
 async fn path(step: &ExportArtifacts) -> Result<PathBuf, Failure> {
-    let of = |folder: &str, name: &str| step.opt_root.join("etc").join(folder).join(name);
-    let bootstrap = of("bootstrap_clusterctl", "bootstrap.kubeconfig");
+    let bootstrap = step.opt_root.join(machine::BOOTSTRAP_KUBECONFIG);
     let given = step.mgmt_kubeconfig_source.as_deref();
     match step.lxd.client().await?.may_bootstrap(&step.project, step.allow_rebootstrap).await {
         Ok(()) => Ok(given.map_or(bootstrap, PathBuf::from)),
         Err(pivoted @ LifecycleError::Pivoted { .. }) if given == Some(&bootstrap) => Err(pivoted.into()),
-        Err(LifecycleError::Pivoted { .. }) => {
-            Ok(given.map_or_else(|| of("pivot_clusterctl_move", "mgmt.kubeconfig"), PathBuf::from))
-        }
+        Err(LifecycleError::Pivoted { .. }) => Ok(given.map_or_else(|| step.opt_root.join(MANAGEMENT_KUBECONFIG), PathBuf::from)),
         Err(error) => Err(error.into()),
     }
 }

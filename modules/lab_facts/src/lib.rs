@@ -1,9 +1,13 @@
 //! Tells how far a lab has come and where it is reached. Reads only.
 
-use ansible::{Failure, Run, Step};
+use std::path::PathBuf;
+
+use ansible::{AbsolutePath, Failure, Run, Step};
+use cluster::{Condition, Kubeconfig};
 use lab::{
+    capi,
     lifecycle::{PHASE_KEY, Phase},
-    names,
+    machine, names,
     profiles::{BASE, BOOTSTRAP, CONTROL_PLANE, WORKER},
 };
 use lxd::{Client, Connection, Error, Instance};
@@ -37,6 +41,12 @@ pub struct LabFacts {
     #[default(names::INTERNAL_INTERFACE.into())]
     #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
     pub internal_ifname: String,
+    /// Folder of the lab's programs and settings on the host.
+    #[default(machine::OPT_ROOT.into())]
+    #[schemars(extend("global" = "opt_root"))]
+    pub opt_root: AbsolutePath,
+    /// The bootstrap cluster's kubeconfig on the host; the lab's own in O(opt_root) if unset.
+    pub kubeconfig_path: Option<AbsolutePath>,
     /// Where LXD listens.
     #[serde(flatten)]
     pub lxd: Connection,
@@ -56,7 +66,7 @@ pub struct Lab {
     pub phase: Phase,
     /// The phase that a run recorded last; a hint, which the live state overrides.
     pub recorded_phase: Option<String>,
-    /// What is still missing of the substrate.
+    /// What the next phase lacks: of the substrate, or once that is there, of the bootstrap cluster.
     pub missing: Vec<String>,
     /// The server: C(lxd) or C(incus), and its version.
     pub server: Option<String>,
@@ -108,6 +118,8 @@ struct Seen {
     instances: Vec<Instance>,
     bootstrap: String,
     bootstrap_addresses: Vec<String>,
+    /// What keeps the bootstrap cluster from carrying the providers; nothing if nobody has looked.
+    unmet: Option<Vec<String>>,
 }
 
 impl LabFacts {
@@ -131,7 +143,27 @@ impl LabFacts {
                     state.global_addresses(&self.internal_ifname).map(|address| address.to_string()).collect();
             }
         }
+        if seen.missing_of_substrate().is_empty() {
+            let unmet = self.look_at_cluster(&seen.bootstrap_addresses).await;
+            seen.unmet = Some(unmet.unwrap_or_else(|error| vec![format!("bootstrap cluster: {error}")]));
+        }
         Ok(seen.lab())
+    }
+
+    /// The conditions of the bootstrap cluster that do not hold.
+    async fn look_at_cluster(&self, addresses: &[String]) -> Result<Vec<String>, cluster::Error> {
+        let kubeconfig = Kubeconfig::read(&self.kubeconfig())?;
+        let server = kubeconfig.server();
+        if !addresses.iter().any(|address| server == format!("https://{address}:{}", capi::API_PORT)) {
+            return Ok(vec![format!("kubeconfig of the bootstrap cluster; that on the host is of {server}")]);
+        }
+        let conditions = capi::DEPLOYMENTS.map(|(namespace, name)| Condition::deployment_available(namespace, name));
+        cluster::Client::connect(&kubeconfig)?.unmet(&conditions).await
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        let own = || self.opt_root.join(machine::BOOTSTRAP_KUBECONFIG);
+        self.kubeconfig_path.as_ref().map_or_else(own, |path| path.to_path_buf())
     }
 }
 
@@ -140,7 +172,7 @@ impl Seen {
         self.instances.iter().any(|instance| instance.name == self.bootstrap && instance.status == "Running")
     }
 
-    fn missing(&self) -> Vec<String> {
+    fn missing_of_substrate(&self) -> Vec<String> {
         let mut missing = Vec::new();
         let mut need = |there: bool, what: &str| {
             if !there {
@@ -159,10 +191,15 @@ impl Seen {
     }
 
     fn lab(self) -> Lab {
-        let missing = self.missing();
+        let substrate = self.missing_of_substrate();
+        let (phase, missing) = match self.unmet {
+            _ if !substrate.is_empty() => (Phase::Absent, substrate),
+            Some(unmet) if unmet.is_empty() => (Phase::Bootstrapped, unmet),
+            unmet => (Phase::Substrate, unmet.unwrap_or_default()),
+        };
         let address = |key: &str| self.network.as_ref().and_then(|network| network.config.get(key).cloned());
         Lab {
-            phase: if missing.is_empty() { Phase::Substrate } else { Phase::Absent },
+            phase,
             recorded_phase: self.project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
             missing,
             network_ipv4: address("ipv4.address"),
@@ -189,6 +226,7 @@ mod tests {
             instances: vec![bootstrap],
             bootstrap: "capi-bootstrap-0".into(),
             bootstrap_addresses: Vec::new(),
+            unmet: Some(Vec::new()),
         }
     }
 
@@ -200,7 +238,13 @@ mod tests {
             seen
         };
         for (case, seen, phase, missing) in [
-            ("everything", complete(), Phase::Substrate, ""),
+            ("everything", complete(), Phase::Bootstrapped, ""),
+            (
+                "a Deployment not available",
+                bent(|seen| seen.unmet = Some(vec!["Deployment x: not there".into()])),
+                Phase::Substrate,
+                "Deployment x: not there",
+            ),
             ("a profile gone", bent(|seen| drop(seen.profiles.pop())), Phase::Absent, "profile capi-worker"),
             (
                 "the instance stopped",
