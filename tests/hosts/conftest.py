@@ -29,9 +29,19 @@ class AnsibleThere(Ansible):
     def _environment():
         return Ansible._environment() | {"ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS)}
 
+    @property
+    def there(self):
+        return {"ansible_connection": "instance", "ansible_host": self.host.name}
+
     def step(self, step, *options, expect=0, **arguments):
-        there = {"ansible_connection": "instance", "ansible_host": self.host.name}
-        return self.play({f"k8slab.capi.{step}": arguments}, vars=there, options=options, expect=expect).result
+        return self.play({f"k8slab.capi.{step}": arguments}, vars=self.there, options=options, expect=expect).result
+
+    def brings(self, bundle, *options):
+        """The files that the role `bundle` copies."""
+        there = self.there | {"ansible_user": "root", "ansible_python_interpreter": "/usr/bin/python3", "k8s_lab_bundle": str(bundle)}
+        played = self.play(roles=["k8slab.capi.bundle"], vars=there, options=options)
+        copied = [task["result"] for task in played.tasks if task["action"] == "ansible.builtin.copy"]
+        return [item["bundle_file"] for result in copied for item in result.get("results", []) if item.get("changed")]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The hosts' own steps on a real host, which is then looked at past them."""
 
+import json
+
 import pytest
 
 UPLINK = "ext0"
@@ -25,6 +27,28 @@ def test_base_system_prepares_a_host_without_python(host, ansible):
         assert host.run(f"stat --format='%F %U:%G %a' {folder}") == "directory root:root 755"
 
     assert not ansible.step("base_system", **BASE)["changed"]
+
+
+def test_the_bundle_is_brought_with_its_manifest_last(host, ansible, tmp_path):
+    files = {"bin/tool": "first", "images/some.tar": "layers"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "bin/tool").chmod(0o755)
+    (tmp_path / "bin/stray").write_text("not listed")
+    (tmp_path / "bundle.json").write_text(json.dumps({"files": [{"path": name} for name in files]}))
+
+    assert ansible.brings(tmp_path, "--check") == [*files, "bundle.json"]
+    assert host.run(f"ls {tmp_path} 2>/dev/null || echo none") == "none"
+    assert ansible.brings(tmp_path) == [*files, "bundle.json"]
+    assert host.run(f"cd {tmp_path}; cat bin/tool images/some.tar; stat --format=' %a %U' bin/tool; ls bin") == "firstlayers 755 root\ntool"
+    assert ansible.brings(tmp_path) == []
+
+    (tmp_path / "bin/tool").write_text("second")
+    with (tmp_path / "bundle.json").open("a") as manifest:
+        manifest.write("\n")
+    assert ansible.brings(tmp_path) == ["bin/tool", "bundle.json"]
+    assert host.run(f"cat {tmp_path}/bin/tool") == "second"
 
 
 def test_a_parameter_that_is_not_the_containers(host, ansible):

@@ -11,6 +11,7 @@ import yaml
 
 HERE = Path(__file__).parent
 COLLECTION = Path("ansible_collections/k8slab/capi")
+ROLES_WITHOUT_A_STEP = ["bundle"]
 
 
 def pytest_addoption(parser):
