@@ -110,6 +110,7 @@ const NOT_A_TEXT: &str = "a list or dictionary as text would be Python's notatio
 const WIDE: &str = "no option needs more than 64 bits";
 const PYTHON_LITERAL: &str = "Python's notation of a dictionary is Python's own";
 const BOOLEAN_IN_STRINGS: &str = "LXD writes booleans in lower case, where YAML has made one of a word";
+const NOT_ABSOLUTE: &str = "where a relative path begins is nobody's to know";
 const NO_VALUE: &str = "a list or dictionary with a hole is a mistake";
 
 #[allow(clippy::too_many_lines)] // a table
@@ -225,9 +226,10 @@ fn cases() -> Vec<(&'static str, Value, Verdict)> {
         ("path", json!("$HOME$HOME"), Same),
         ("path", json!("/srv/$K8SLAB_NOT_SET/${K8SLAB_NOT_SET}/$/${"), Same),
         ("path", json!("/srv/~"), Same),
-        ("path", json!("relative"), Same),
-        ("path", json!(8443), Same),
-        ("path", json!("~root/x"), Instead(json!("~root/x"), "another user's home is that user's own; the path is then refused")),
+        ("path", json!("relative"), Refused(NOT_ABSOLUTE)),
+        ("path", json!(8443), Refused(NOT_ABSOLUTE)),
+        ("path", json!("/srv/../etc"), Refused(NOT_ABSOLUTE)),
+        ("path", json!("~root/x"), Refused("another user's home is that user's own")),
         ("path", json!(["/a"]), Refused(NOT_A_TEXT)),
         ("path", json!(""), unset()),
         ("paths", json!("~/a,/b"), Same),

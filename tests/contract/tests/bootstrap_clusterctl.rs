@@ -311,7 +311,11 @@ fn names_bad_options(lxd: &Lxd) {
             (json!({"cert_manager_timeout": "soon"}), "OPTION_INVALID", "cert_manager_timeout"),
             (json!({"init_timeout": 600}), "OPTION_INVALID", "1800 s"),
             (json!({"staging_mode_kubeconfig": "600"}), "OPTION_INVALID", "staging_mode_kubeconfig"),
-            (json!({"kubeconfig_path": "kubeconfig"}), "OPTION_INVALID", "`kubeconfig` is not an absolute path"),
+            (
+                json!({"kubeconfig_path": "kubeconfig"}),
+                "OPTION_INVALID",
+                "option `kubeconfig_path`: `kubeconfig` is not an absolute path",
+            ),
             (json!({"extra_providers": [{"name": "x", "url": "y", "type": "Provider"}]}), "OPTION_INVALID", "type"),
             (json!({"extra_init_flags": ["--config=other"]}), "OPTION_COLLISION", "--config"),
             (json!({"capi_versions": "v1.12.5"}), "OPTION_UNKNOWN", "capi_version"),

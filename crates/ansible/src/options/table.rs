@@ -2,6 +2,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{OptionError, coerce};
+use crate::AbsolutePath;
 
 /// The type of an option, in Ansible's words where Ansible has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +172,9 @@ impl OptionSpec {
         if let Some(text) = value.as_str() {
             if !self.choices.is_empty() && !self.choices.iter().any(|choice| choice == text) {
                 return Some(format!("`{}` is not one of {}", self.shown(text), self.choices.join(", ")));
+            }
+            if self.kind == Kind::Path && AbsolutePath::new(text).is_none() {
+                return Some(format!("`{text}` is not an absolute path without `..`"));
             }
             if self.min_length.is_some_and(|least| (text.chars().count() as u64) < least) {
                 return Some("must not be empty".into());
