@@ -78,6 +78,7 @@ def pair(folder, name):
         ("LoadBalancerReloadFailed", {"loadBalancer": {"lxc": {**BALANCER["lxc"], "customHAProxyConfigTemplate": TOO_MANY_FILES}}}),
         ("EndpointMissing", {"loadBalancer": {"external": {}}}),
         ("LoadBalancerUnsupported", {"loadBalancer": {"ovn": {"networkName": "x"}}}),
+        ("NodePatchUnsupported", {"cloudProviderNodePatch": True}),
     ],
 )
 def test_a_load_balancer_that_cannot_be(made, reason, spec):

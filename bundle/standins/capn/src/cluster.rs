@@ -249,6 +249,10 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
     if subject.goes() {
         return go(subject, seen);
     }
+    if subject.object.spec.cloud_provider_node_patch {
+        let instead = "this stand-in patches no nodes: give kubelet its provider-id, which is lxc:/// and the machine's name";
+        return rest(Verdict::no("NodePatchUnsupported", instead));
+    }
     let ready = || Report { provisioned: true, failure_domains: seen.members.clone(), ..Report::of(Verdict::yes("Provisioned")) };
     match &subject.object.spec.load_balancer {
         LoadBalancer::Lxc(haproxy) => run(subject, haproxy, seen, ready()),

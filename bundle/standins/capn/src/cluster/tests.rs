@@ -141,6 +141,7 @@ fn plans() {
             "Provisioned None",
         ),
         ("an application container", objects(oci), Seen::default(), "LoadBalancerUnsupported"),
+        ("nodes are to be patched", objects(|it| it.object.spec.cloud_provider_node_patch = true), both(), "NodePatchUnsupported"),
         ("goes", objects(deleted), both(), "Stop"),
         ("goes, stopped", objects(deleted), but(both(), |it| it.status = "Stopped".into()), "Delete"),
         ("goes, gone", objects(deleted), Seen::default(), "RemoveFinalizer"),
