@@ -1,9 +1,9 @@
 //! Clusters: a way to the control plane.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{ResourceExt, api::ListParams, runtime::controller::Action};
+use kube::{ResourceExt, api::ListParams};
 use lxd::{Client, Instance, Server};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,9 +13,10 @@ use crate::{
     balancer,
     capi::{self, CLUSTER_LABEL, Cluster, Machine},
     conditions::{self, Verdict},
-    context::{self, Context, Edit, Error, Step},
+    context::{Context, Error},
     deed::Deed,
     instance::{self, Invalid, Owner, Role, Source},
+    reconcile::{self, Edit, Managed, Step},
 };
 
 /// What Kubernetes knows.
@@ -68,7 +69,7 @@ struct Serving {
 
 /// What is to be said of the cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Report {
+pub struct Report {
     paused: bool,
     verdict: Option<Verdict>,
     provisioned: bool,
@@ -76,56 +77,50 @@ struct Report {
     failure_domains: Vec<String>,
 }
 
-/// Brings a cluster's infrastructure to what it should be, as far as it can be brought now.
-pub async fn reconcile(object: Arc<LXCCluster>, context: Arc<Context>) -> Result<Action, Error> {
-    let namespace = object.namespace().unwrap_or_default();
-    // What is at hand may be older than what was written last.
-    let Some(mut object) = context.api::<LXCCluster>(&namespace).get_opt(&object.name_any()).await? else {
-        return Ok(Action::await_change());
-    };
-    match converge(&mut object, &context).await {
-        Ok(report) => {
-            if let Some(report) = report {
-                publish(&mut object, &report, &context).await?;
-            }
-            context.succeeded(&object);
-            Ok(Action::await_change())
-        }
-        Err(error) => {
-            if let Some(verdict) = error.verdict() {
-                publish(&mut object, &Report::of(verdict), &context).await?;
-            }
-            if error.is_watched() { Ok(Action::await_change()) } else { Err(error) }
-        }
-    }
-}
+impl Managed for LXCCluster {
+    type Status = LXCClusterStatus;
+    type Report = Report;
 
-/// Looks, does one thing, and looks again. Whatever was done when the manager was killed, the next look shows it.
-async fn converge(object: &mut LXCCluster, context: &Context) -> Result<Option<Report>, Error> {
-    let api = context.api::<LXCCluster>(&object.namespace().unwrap_or_default());
-    loop {
-        let objects = Objects::read(object, context).await?;
-        let step = match gate(&objects) {
-            Err(step) => step,
-            Ok(subject) => {
-                let client = context.identities.connect(&subject.namespace, &subject.object.spec.secret_ref.name).await?;
-                match plan(&subject, &Seen::read(&subject, &client).await?) {
-                    Next::Step(step) => step,
-                    Next::Do(deed) => {
-                        publish(object, &Report::of(deed.progress()), context).await?;
-                        deed.carry_out(&client, &subject.balancer).await?;
-                        continue;
-                    }
-                    Next::Serve(Serving { configuration, address, port }) => {
-                        balancer::serve(&client, &subject.balancer, &configuration, &address, port).await?;
-                        continue;
-                    }
-                }
+    fn published(&self) -> Option<&LXCClusterStatus> {
+        self.status.as_ref()
+    }
+
+    fn status(&self, report: &Report, now: Timestamp) -> LXCClusterStatus {
+        let mut status = self.status.clone().unwrap_or_default();
+        let generation = self.metadata.generation;
+        conditions::set_paused(&mut status.conditions, report.paused, generation, now);
+        if let Some(verdict) = &report.verdict {
+            for kind in [conditions::LOAD_BALANCER, conditions::READY] {
+                conditions::set(&mut status.conditions, kind, verdict, generation, now);
             }
+        }
+        if report.provisioned {
+            status.initialization = Some(Initialization { provisioned: true });
+            let domain = |name: &String| FailureDomain { name: name.clone(), control_plane: true };
+            status.failure_domains = report.failure_domains.iter().map(domain).collect();
+            status.backends.clone_from(&report.backends);
+        }
+        status
+    }
+
+    async fn step(&mut self, context: &Context) -> Result<Step<Report>, Error> {
+        let objects = Objects::read(self, context).await?;
+        let subject = match gate(&objects) {
+            Ok(subject) => subject,
+            Err(step) => return Ok(step),
         };
-        match step {
-            Step::Edit(edit) => *object = edit.apply(&api, object).await?,
-            Step::Rest(report) => return Ok(report),
+        let client = context.identities.connect(&subject.namespace, &subject.object.spec.secret_ref.name).await?;
+        match plan(&subject, &Seen::read(&subject, &client).await?) {
+            Next::Step(step) => Ok(step),
+            Next::Do(deed) => {
+                reconcile::publish(self, &deed.progress().into(), context).await?;
+                deed.carry_out(&client, &subject.balancer).await?;
+                Ok(Step::Again)
+            }
+            Next::Serve(Serving { configuration, address, port }) => {
+                balancer::serve(&client, &subject.balancer, &configuration, &address, port).await?;
+                Ok(Step::Again)
+            }
         }
     }
 }
@@ -149,12 +144,12 @@ impl Objects {
 /// Whether there is something to do in LXD; if not, what comes first.
 fn gate(objects: &Objects) -> Result<Subject<'_>, Step<Report>> {
     let object = &objects.object;
-    let (goes, finalized) = (object.metadata.deletion_timestamp.is_some(), context::is_finalized(object));
+    let (goes, finalized) = (object.metadata.deletion_timestamp.is_some(), reconcile::is_finalized(object));
     if capi::is_externally_managed(&object.metadata) || goes && !finalized {
         return Err(Step::Rest(None));
     }
     let Some(cluster) = &objects.cluster else {
-        return Err(Step::Rest(Some(Report::of(Verdict::no("WaitingForOwner", "no Cluster owns this object yet")))));
+        return Err(Step::Rest(Some(Report::from(Verdict::no("WaitingForOwner", "no Cluster owns this object yet")))));
     };
     if capi::is_paused(cluster, &object.metadata) {
         return Err(Step::Rest(Some(Report { paused: true, ..Report::default() })));
@@ -245,7 +240,7 @@ impl Seen {
 
 /// What comes next.
 fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
-    let rest = |verdict| Next::Step(Step::Rest(Some(Report::of(verdict))));
+    let rest = |verdict| Next::Step(Step::Rest(Some(Report::from(verdict))));
     if subject.goes() {
         return go(subject, seen);
     }
@@ -253,7 +248,7 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
         let instead = "this stand-in patches no nodes: give kubelet its provider-id, which is lxc:/// and the machine's name";
         return rest(Verdict::no("NodePatchUnsupported", instead));
     }
-    let ready = || Report { provisioned: true, failure_domains: seen.members.clone(), ..Report::of(Verdict::yes("Provisioned")) };
+    let ready = || Report { provisioned: true, failure_domains: seen.members.clone(), ..Report::from(Verdict::yes("Provisioned")) };
     match &subject.object.spec.load_balancer {
         LoadBalancer::Lxc(haproxy) => run(subject, haproxy, seen, ready()),
         LoadBalancer::External(_) if subject.endpoint().is_some() => Next::Step(Step::Rest(Some(ready()))),
@@ -266,7 +261,7 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
 
 fn run(subject: &Subject<'_>, haproxy: &HaproxyBalancer, seen: &Seen, ready: Report) -> Next {
     let name = &subject.balancer;
-    let rest = |verdict| Next::Step(Step::Rest(Some(Report::of(verdict))));
+    let rest = |verdict| Next::Step(Step::Rest(Some(Report::from(verdict))));
     let mut backends = seen.control_plane.clone();
     backends.retain(|machine, _| !subject.leaving.contains(machine));
     if backends.is_empty() {
@@ -347,36 +342,10 @@ fn go(subject: &Subject<'_>, seen: &Seen) -> Next {
     }
 }
 
-impl Report {
-    fn of(verdict: Verdict) -> Self {
+impl From<Verdict> for Report {
+    fn from(verdict: Verdict) -> Self {
         Self { verdict: Some(verdict), ..Self::default() }
     }
-
-    /// The status with what is to be said.
-    fn on(&self, object: &LXCCluster, now: Timestamp) -> LXCClusterStatus {
-        let mut status = object.status.clone().unwrap_or_default();
-        let generation = object.metadata.generation;
-        conditions::set_paused(&mut status.conditions, self.paused, generation, now);
-        if let Some(verdict) = &self.verdict {
-            for kind in [conditions::LOAD_BALANCER, conditions::READY] {
-                conditions::set(&mut status.conditions, kind, verdict, generation, now);
-            }
-        }
-        if self.provisioned {
-            status.initialization = Some(Initialization { provisioned: true });
-            let domain = |name: &String| FailureDomain { name: name.clone(), control_plane: true };
-            status.failure_domains = self.failure_domains.iter().map(domain).collect();
-            status.backends.clone_from(&self.backends);
-        }
-        status
-    }
-}
-
-async fn publish(object: &mut LXCCluster, report: &Report, context: &Context) -> Result<(), kube::Error> {
-    let api = context.api::<LXCCluster>(&object.namespace().unwrap_or_default());
-    let status = report.on(object, Timestamp::now());
-    *object = context::publish(&api, object, object.status.as_ref(), &status).await?;
-    Ok(())
 }
 
 #[cfg(test)]

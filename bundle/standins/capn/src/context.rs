@@ -1,20 +1,13 @@
-//! What both reconcilers share: their connections, their errors, and how they write to Kubernetes.
+//! What every reconciliation has at hand: its connections, and its errors.
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::controller::Action,
-};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use kube::{Api, Client, Resource, ResourceExt, runtime::controller::Action};
 
 use crate::{balancer, conditions::Verdict, identity, identity::Identities};
 
@@ -89,69 +82,4 @@ impl Context {
         *times += 1;
         Action::requeue(pause)
     }
-}
-
-/// The finalizer of a kind.
-pub fn finalizer<K: Resource<DynamicType = ()>>() -> String {
-    format!("{}.{}", K::kind(&()).to_lowercase(), K::group(&()))
-}
-
-/// The object has our finalizer.
-pub fn is_finalized<K: Resource<DynamicType = ()>>(object: &K) -> bool {
-    object.finalizers().contains(&finalizer::<K>())
-}
-
-/// What a reconciler does next when LXD has no part in it.
-#[derive(Debug, PartialEq)]
-pub enum Step<R> {
-    /// Change the object.
-    Edit(Edit),
-    /// Nothing, until something happens; what there is to say meanwhile.
-    Rest(Option<R>),
-}
-
-/// A change of an object in Kubernetes.
-#[derive(Debug, PartialEq)]
-pub enum Edit {
-    /// The object stays until its instance is gone.
-    AddFinalizer,
-    /// The object may go.
-    RemoveFinalizer,
-    /// Merge this into it.
-    Merge(Value),
-}
-
-impl Edit {
-    /// Carries it out, and gives the object as it is now.
-    pub async fn apply<K>(&self, api: &Api<K>, object: &K) -> Result<K, kube::Error>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let patch = match self {
-            Self::AddFinalizer => finalizers(object, true),
-            Self::RemoveFinalizer => finalizers(object, false),
-            Self::Merge(patch) => patch.clone(),
-        };
-        api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
-    }
-}
-
-/// Fails when somebody else has changed the object meanwhile, whose finalizer would be lost.
-fn finalizers<K: Resource<DynamicType = ()>>(object: &K, present: bool) -> Value {
-    let ours = finalizer::<K>();
-    let others = object.finalizers().iter().filter(|name| **name != ours).cloned();
-    let finalizers: Vec<_> = others.chain(present.then(|| ours.clone())).collect();
-    json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": finalizers}})
-}
-
-/// Writes an object's status, if it is another than before, and gives the object as it is now.
-pub async fn publish<K, S>(api: &Api<K>, object: &K, before: Option<&S>, status: &S) -> Result<K, kube::Error>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    S: Serialize + PartialEq,
-{
-    if before == Some(status) {
-        return Ok(object.clone());
-    }
-    api.patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await
 }

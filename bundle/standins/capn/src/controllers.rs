@@ -20,11 +20,10 @@ use crate::{
     api::{LXCCluster, LXCMachine},
     balancer,
     capi::{self, CLUSTER_LABEL, CONTROL_PLANE_LABEL, Cluster, Machine},
-    cluster,
     context::{Context, Error},
     health::Readiness,
     identity::{Identities, Word},
-    machine,
+    reconcile::reconcile,
 };
 
 /// Reconciles the clusters and machines of a namespace, or of all, until the manager is told to end.
@@ -83,7 +82,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             )
         })
         .shutdown_on_signal()
-        .run(cluster::reconcile, |object, _, context| context.failed(&*object), context.clone());
+        .run(reconcile, |object, _, context| context.failed(&*object), context.clone());
     let machines = machines
         .watches(within::<Machine>(&kube, namespace), any(), |machine: Machine| {
             let reference = &machine.spec.infrastructure_ref;
@@ -125,7 +124,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             )
         })
         .shutdown_on_signal()
-        .run(machine::reconcile, |object, _, context| context.failed(&*object), context);
+        .run(reconcile, |object, _, context| context.failed(&*object), context);
     future::join3(ready, clusters.for_each(report), machines.for_each(report)).await;
 }
 

@@ -1,9 +1,7 @@
 //! Machines: one instance each.
 
-use std::sync::Arc;
-
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 use lxd::{Client, Instance, Server};
 use serde_json::{Value, json};
 
@@ -11,9 +9,10 @@ use crate::{
     api::{Image, Initialization, LXCCluster, LXCMachine, LXCMachineStatus, MachineAddress},
     capi::{self, Cluster, Machine},
     conditions::{self, Verdict},
-    context::{self, Context, Edit, Error, Step},
+    context::{Context, Error},
     deed::Deed,
     instance::{self, Invalid, Owner, Role, Source, USER_DATA_KEY},
+    reconcile::{self, Edit, Managed, Step},
 };
 
 /// The image of a machine that names none.
@@ -71,7 +70,7 @@ enum Next {
 
 /// What is to be said of the machine.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Report {
+pub struct Report {
     paused: bool,
     verdict: Option<Verdict>,
     provisioned: bool,
@@ -79,52 +78,47 @@ struct Report {
     location: Option<String>,
 }
 
-/// Brings a machine to what it should be, as far as it can be brought now.
-pub async fn reconcile(object: Arc<LXCMachine>, context: Arc<Context>) -> Result<Action, Error> {
-    let namespace = object.namespace().unwrap_or_default();
-    // What is at hand may be older than what was written last.
-    let Some(mut object) = context.api::<LXCMachine>(&namespace).get_opt(&object.name_any()).await? else {
-        return Ok(Action::await_change());
-    };
-    match converge(&mut object, &context).await {
-        Ok(report) => {
-            if let Some(report) = report {
-                publish(&mut object, &report, &context).await?;
-            }
-            context.succeeded(&object);
-            Ok(Action::await_change())
-        }
-        Err(error) => {
-            if let Some(verdict) = error.verdict() {
-                publish(&mut object, &Report::of(verdict), &context).await?;
-            }
-            if error.is_watched() { Ok(Action::await_change()) } else { Err(error) }
-        }
-    }
-}
+impl Managed for LXCMachine {
+    type Status = LXCMachineStatus;
+    type Report = Report;
 
-/// Looks, does one thing, and looks again. Whatever was done when the manager was killed, the next look shows it.
-async fn converge(object: &mut LXCMachine, context: &Context) -> Result<Option<Report>, Error> {
-    let api = context.api::<LXCMachine>(&object.namespace().unwrap_or_default());
-    loop {
-        let objects = Objects::read(object, context).await?;
-        let step = match gate(&objects) {
-            Err(step) => step,
-            Ok(subject) => {
-                let client = context.identities.connect(&subject.namespace, &subject.infrastructure.spec.secret_ref.name).await?;
-                match plan(&subject, &Seen::read(&subject, &client).await?) {
-                    Next::Step(step) => step,
-                    Next::Do(deed) => {
-                        publish(object, &Report::of(deed.progress()), context).await?;
-                        deed.carry_out(&client, &subject.name).await?;
-                        continue;
-                    }
-                }
+    fn published(&self) -> Option<&LXCMachineStatus> {
+        self.status.as_ref()
+    }
+
+    fn status(&self, report: &Report, now: Timestamp) -> LXCMachineStatus {
+        let mut status = self.status.clone().unwrap_or_default();
+        let generation = self.metadata.generation;
+        conditions::set_paused(&mut status.conditions, report.paused, generation, now);
+        if let Some(verdict) = &report.verdict {
+            for kind in [conditions::INSTANCE, conditions::READY] {
+                conditions::set(&mut status.conditions, kind, verdict, generation, now);
             }
+        }
+        if report.provisioned {
+            status.initialization = Some(Initialization { provisioned: true });
+            let ip = |address: &String| MachineAddress { kind: "InternalIP".to_owned(), address: address.clone() };
+            let host = MachineAddress { kind: "Hostname".to_owned(), address: self.name_any() };
+            status.addresses = report.addresses.iter().map(ip).chain([host]).collect();
+            status.failure_domain.clone_from(&report.location);
+        }
+        status
+    }
+
+    async fn step(&mut self, context: &Context) -> Result<Step<Report>, Error> {
+        let objects = Objects::read(self, context).await?;
+        let subject = match gate(&objects) {
+            Ok(subject) => subject,
+            Err(step) => return Ok(step),
         };
-        match step {
-            Step::Edit(edit) => *object = edit.apply(&api, object).await?,
-            Step::Rest(report) => return Ok(report),
+        let client = context.identities.connect(&subject.namespace, &subject.infrastructure.spec.secret_ref.name).await?;
+        match plan(&subject, &Seen::read(&subject, &client).await?) {
+            Next::Step(step) => Ok(step),
+            Next::Do(deed) => {
+                reconcile::publish(self, &deed.progress().into(), context).await?;
+                deed.carry_out(&client, &subject.name).await?;
+                Ok(Step::Again)
+            }
         }
     }
 }
@@ -164,8 +158,8 @@ impl Bootstrap {
 /// Whether there is something to do in LXD; if not, what comes first.
 fn gate(objects: &Objects) -> Result<Subject<'_>, Step<Report>> {
     let object = &objects.object;
-    let wait = |reason: &str, message: &str| Err(Step::Rest(Some(Report::of(Verdict::no(reason, message)))));
-    let (goes, finalized) = (object.metadata.deletion_timestamp.is_some(), context::is_finalized(object));
+    let wait = |reason: &str, message: &str| Err(Step::Rest(Some(Report::from(Verdict::no(reason, message)))));
+    let (goes, finalized) = (object.metadata.deletion_timestamp.is_some(), reconcile::is_finalized(object));
     if goes && !finalized {
         return Err(Step::Rest(None));
     }
@@ -279,7 +273,7 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
 
 fn run(subject: &Subject<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, seen: &Seen) -> Next {
     let name = &subject.name;
-    let rest = |verdict| Next::Step(Step::Rest(Some(Report::of(verdict))));
+    let rest = |verdict| Next::Step(Step::Rest(Some(Report::from(verdict))));
     let identified = subject.object.spec.provider_id.is_some();
     let Some(instance) = &seen.instance else {
         if identified {
@@ -331,7 +325,7 @@ fn run(subject: &Subject<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, 
         Verdict::yes("Provisioned")
     };
     let location = Some(&instance.location).filter(|location| !location.is_empty() && *location != "none").cloned();
-    Next::Step(Step::Rest(Some(Report { provisioned: true, addresses: seen.addresses.clone(), location, ..Report::of(verdict) })))
+    Next::Step(Step::Rest(Some(Report { provisioned: true, addresses: seen.addresses.clone(), location, ..Report::from(verdict) })))
 }
 
 fn go(subject: &Subject<'_>, seen: &Seen) -> Next {
@@ -340,7 +334,7 @@ fn go(subject: &Subject<'_>, seen: &Seen) -> Next {
             "Stopped" => Next::Do(Deed::Delete),
             _ if subject.is_served() => {
                 let message = "the load balancer still sends requests to this machine";
-                Next::Step(Step::Rest(Some(Report::of(Verdict::no("WaitingForLoadBalancer", message)))))
+                Next::Step(Step::Rest(Some(Report::from(Verdict::no("WaitingForLoadBalancer", message)))))
             }
             _ => Next::Do(Deed::Stop),
         },
@@ -348,37 +342,10 @@ fn go(subject: &Subject<'_>, seen: &Seen) -> Next {
     }
 }
 
-impl Report {
-    fn of(verdict: Verdict) -> Self {
+impl From<Verdict> for Report {
+    fn from(verdict: Verdict) -> Self {
         Self { verdict: Some(verdict), ..Self::default() }
     }
-
-    /// The status with what is to be said.
-    fn on(&self, object: &LXCMachine, now: Timestamp) -> LXCMachineStatus {
-        let mut status = object.status.clone().unwrap_or_default();
-        let generation = object.metadata.generation;
-        conditions::set_paused(&mut status.conditions, self.paused, generation, now);
-        if let Some(verdict) = &self.verdict {
-            for kind in [conditions::INSTANCE, conditions::READY] {
-                conditions::set(&mut status.conditions, kind, verdict, generation, now);
-            }
-        }
-        if self.provisioned {
-            status.initialization = Some(Initialization { provisioned: true });
-            let ip = |address: &String| MachineAddress { kind: "InternalIP".to_owned(), address: address.clone() };
-            let host = MachineAddress { kind: "Hostname".to_owned(), address: object.name_any() };
-            status.addresses = self.addresses.iter().map(ip).chain([host]).collect();
-            status.failure_domain.clone_from(&self.location);
-        }
-        status
-    }
-}
-
-async fn publish(object: &mut LXCMachine, report: &Report, context: &Context) -> Result<(), kube::Error> {
-    let api = context.api::<LXCMachine>(&object.namespace().unwrap_or_default());
-    let status = report.on(object, Timestamp::now());
-    *object = context::publish(&api, object, object.status.as_ref(), &status).await?;
-    Ok(())
 }
 
 #[cfg(test)]

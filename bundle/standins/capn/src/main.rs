@@ -13,6 +13,7 @@ mod identity;
 mod instance;
 mod machine;
 mod manifest;
+mod reconcile;
 mod template;
 
 use clap::{Parser, Subcommand};

@@ -66,6 +66,7 @@ fn next(objects: &Objects, seen: &Seen) -> String {
         Err(step) => step,
     };
     match step {
+        Step::Again => "Again".into(),
         Step::Edit(edit) => format!("{edit:?}"),
         Step::Rest(None) => String::new(),
         Step::Rest(Some(report)) => match report.verdict {
@@ -166,7 +167,7 @@ fn members_of_lxds_cluster_are_failure_domains() {
     let objects = objects(at("10.77.0.5"));
     let seen = Seen { members: vec!["m1".into(), "m2".into()], ..seen(&["cp-1", "cp-2"]) };
     let Next::Step(Step::Rest(Some(report))) = plan(&gate(&objects).ok().unwrap(), &seen) else { panic!("all is done") };
-    let status = report.on(&objects.object, Timestamp::UNIX_EPOCH);
+    let status = objects.object.status(&report, Timestamp::UNIX_EPOCH);
     assert_eq!(json!(status.failure_domains), json!([{"name": "m1", "controlPlane": true}, {"name": "m2", "controlPlane": true}]));
     assert_eq!(status.initialization, Some(Initialization { provisioned: true }));
     assert!(conditions::holds(&status.conditions, conditions::LOAD_BALANCER));

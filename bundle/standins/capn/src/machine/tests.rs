@@ -66,6 +66,7 @@ fn next(objects: &Objects, seen: &Seen) -> String {
         Err(step) => step,
     };
     match step {
+        Step::Again => "Again".into(),
         Step::Edit(edit) => format!("{edit:?}"),
         Step::Rest(None) => String::new(),
         Step::Rest(Some(report)) => match report.verdict {
@@ -226,16 +227,17 @@ fn the_instance_is_what_the_machine_says() {
 #[test]
 fn a_status_once_provisioned_stays_so() {
     let mut object = objects().object;
-    let provisioned = Report { provisioned: true, addresses: vec!["10.77.0.5".into()], ..Report::of(Verdict::yes("Provisioned")) };
-    object.status = Some(provisioned.on(&object, Timestamp::UNIX_EPOCH));
+    let provisioned =
+        Report { provisioned: true, addresses: vec!["10.77.0.5".into()], ..Report::from(Verdict::yes("Provisioned")) };
+    object.status = Some(object.status(&provisioned, Timestamp::UNIX_EPOCH));
     let lost =
-        Report::of(Verdict::of(&LxdError::Refused { request: "GET /1.0".into(), status: 403, message: "not authorized".into() }));
-    let status = lost.on(&object, Timestamp::UNIX_EPOCH);
+        Report::from(Verdict::of(&LxdError::Refused { request: "GET /1.0".into(), status: 403, message: "not authorized".into() }));
+    let status = object.status(&lost, Timestamp::UNIX_EPOCH);
     assert_eq!(status.initialization, Some(Initialization { provisioned: true }));
     assert_eq!(status.addresses.iter().map(|address| address.kind.as_str()).collect::<Vec<_>>(), ["InternalIP", "Hostname"]);
     assert!(!conditions::holds(&status.conditions, conditions::READY));
     assert!(conditions::holds(
-        &Report { paused: true, ..Report::default() }.on(&object, Timestamp::UNIX_EPOCH).conditions,
+        &object.status(&Report { paused: true, ..Report::default() }, Timestamp::UNIX_EPOCH).conditions,
         conditions::PAUSED
     ));
 }
