@@ -82,21 +82,8 @@ fn same(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use ansible::AbsolutePath;
-
     use super::*;
-
-    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::from(AbsolutePath::new(folder.path().to_str().unwrap()).unwrap());
-        for (path, content) in files {
-            fs::create_dir_all(root.at(path).parent().unwrap()).unwrap();
-            fs::write(root.at(path), content).unwrap();
-        }
-        (folder, root)
-    }
+    use crate::root::tests::machine;
 
     #[test]
     fn a_kernel_with_modules() {

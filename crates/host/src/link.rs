@@ -183,19 +183,8 @@ fn global_addresses_v6(table: &str, link: &str) -> Vec<String> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use ansible::AbsolutePath;
-
     use super::*;
-
-    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = Root::from(AbsolutePath::new(folder.path().to_str().unwrap()).unwrap());
-        for (path, content) in files {
-            fs::create_dir_all(root.at(path).parent().unwrap()).unwrap();
-            fs::write(root.at(path), content).unwrap();
-        }
-        (folder, root)
-    }
+    use crate::root::tests::machine;
 
     #[test]
     fn a_bridge_and_its_member() {

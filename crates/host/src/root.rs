@@ -86,8 +86,21 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// A machine with these files and no others.
+    pub(crate) fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::from(AbsolutePath::new(folder.path().to_str().unwrap()).unwrap());
+        for (path, content) in files {
+            fs::create_dir_all(root.at(path).parent().unwrap()).unwrap();
+            fs::write(root.at(path), content).unwrap();
+        }
+        (folder, root)
+    }
 
     #[test]
     fn paths_are_taken_below_the_root() {
