@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use ansible::{Explain, WaitError};
 
-use crate::crash::Cause;
+use crate::cause::Cause;
 
 /// Why k3s does not run.
 #[derive(Debug, thiserror::Error)]

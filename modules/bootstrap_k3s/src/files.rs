@@ -7,8 +7,6 @@ use host::file;
 
 use crate::{BootstrapK3s, flags};
 
-/// The secret by which nodes join.
-pub(crate) const TOKEN: &str = "/etc/rancher/k3s/token";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const LAUNCHER: &str = "/usr/local/sbin/k3s-server-launcher";
 
@@ -29,7 +27,7 @@ pub(crate) struct File {
 impl File {
     /// Whether a file that should not be there is the step's to remove.
     pub(crate) fn is_ours(&self, text: &str) -> bool {
-        self.path == TOKEN || text.starts_with(MARK)
+        self.path == flags::TOKEN || text.starts_with(MARK)
     }
 }
 
@@ -38,7 +36,7 @@ pub(crate) fn declare(step: &BootstrapK3s) -> Vec<File> {
     let token = step.token.as_ref().map(|token| format!("{}\n", token.expose()).into());
     let registries = step.registries.as_ref().map(|text| format!("{MARK}\n{}\n", text.expose().trim_end()).into());
     vec![
-        File { path: TOKEN.into(), mode: 0o600, text: token, shown: false },
+        File { path: flags::TOKEN.into(), mode: 0o600, text: token, shown: false },
         File { path: REGISTRIES.into(), mode: 0o600, text: registries, shown: false },
         File { path: step.env_path(), mode: 0o600, text: Some(environment(&step.environment).into()), shown: false },
         File { path: LAUNCHER.into(), mode: 0o755, text: Some(launcher(step).into()), shown: true },

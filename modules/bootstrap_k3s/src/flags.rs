@@ -3,7 +3,10 @@
 use ansible::OptionError;
 use lab::address;
 
-use crate::{BootstrapK3s, files};
+use crate::BootstrapK3s;
+
+/// The secret by which nodes join.
+pub(crate) const TOKEN: &str = "/etc/rancher/k3s/token";
 
 /// Lets the kubelet go without `/dev/kmsg` and without kernel parameters that a container may not set.
 pub(crate) const USER_NAMESPACE: (&str, &str) = ("KubeletInUserNamespace", "true");
@@ -48,7 +51,7 @@ pub(crate) fn server(step: &BootstrapK3s) -> Vec<String> {
     let disabled = DISABLED.iter().copied().chain(step.extra_disable_components.iter().map(String::as_str));
     flags.extend(disabled.map(|component| format!("--disable={component}")));
     flags.extend(step.tls_san.iter().map(|san| format!("--tls-san={san}")));
-    flags.extend(step.token.iter().map(|_| format!("--token-file={}", files::TOKEN)));
+    flags.extend(step.token.iter().map(|_| format!("--token-file={TOKEN}")));
     flags.extend(step.extra_args.iter().cloned());
     flags
 }

@@ -1,6 +1,7 @@
 //! Installs k3s in the bootstrap instance, runs it as a service, and waits until its node is Ready.
 
 mod binary;
+mod cause;
 mod crash;
 mod error;
 mod files;
@@ -8,6 +9,7 @@ mod flags;
 mod install;
 mod node;
 mod payload;
+mod process;
 mod service;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -20,12 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use crate::{
-    error::Error,
-    install::Install,
-    payload::Payload,
-    service::{Invocation, Service},
-};
+use crate::{error::Error, install::Install, payload::Payload, process::Invocation, service::Service};
 
 /// Converge k3s in the bootstrap instance.
 ///
@@ -219,7 +216,7 @@ impl BootstrapK3s {
     }
 
     async fn running(&self) -> Result<Option<Invocation>, Failure> {
-        Ok(service::running(&self.client().await?, self).await?)
+        Ok(process::running(&self.client().await?, self).await?)
     }
 
     fn host_binary(&self) -> PathBuf {

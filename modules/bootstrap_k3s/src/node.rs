@@ -14,7 +14,7 @@ use cluster::{
 
 use lab::capi::{API_PORT, K3S_KUBECONFIG};
 
-use crate::{BootstrapK3s, crash, error::Error, service};
+use crate::{BootstrapK3s, crash, error::Error, process};
 
 /// A node that takes pods.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
         let text = client.read_file(instance, K3S_KUBECONFIG).await?.map(|(_, text)| text).unwrap_or_default();
         // While k3s writes it, it is not whole.
         let kubeconfig = Kubeconfig::parse(&String::from_utf8_lossy(&text)).map_err(|error| error.to_string());
-        let running = service::running(&client, step).await?.ok_or_else(|| "k3s does not run".to_owned());
+        let running = process::running(&client, step).await?.ok_or_else(|| "k3s does not run".to_owned());
         let address = client.instance_state(instance).await?.global_addresses(&step.ifname).next();
         let address = address.ok_or_else(|| format!("no global address on {}", step.ifname));
         Ok::<_, Failure>(kubeconfig.and_then(|kubeconfig| Ok((kubeconfig, running?, address?))))

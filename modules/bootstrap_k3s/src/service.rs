@@ -12,6 +12,7 @@ use crate::{
     BootstrapK3s,
     error::Error,
     node::{self, Ready},
+    process::{Invocation, run, running},
 };
 
 /// How long the instance may take to have its addresses again, and systemd to take up what it is told.
@@ -25,14 +26,6 @@ pub(crate) struct Service<'a> {
     /// What was running when this run replaced some of that.
     outdated: Option<Invocation>,
     ready: OnceCell<Ready>,
-}
-
-/// A run of the service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Invocation {
-    pub id: String,
-    /// When it began, in the form that [`lxd::FileInfo`] has.
-    pub since: String,
 }
 
 #[derive(Default)]
@@ -164,25 +157,6 @@ impl Section for Service<'_> {
             Change::Restart(_) => self.start(&client, "restart").await,
         }
     }
-}
-
-/// The run of the service that goes on, if one does. systemd keeps a link for it, which can be read without running anything.
-pub(crate) async fn running(client: &Client, step: &BootstrapK3s) -> Result<Option<Invocation>, Error> {
-    let link = format!("/run/systemd/units/invocation:{}.service", step.service_name);
-    let found = client.read_file(&step.instance_name, &link).await?;
-    Ok(found.map(|(info, leads_to)| {
-        let leads_to = String::from_utf8_lossy(&leads_to).into_owned();
-        Invocation { id: leads_to.rsplit('/').next().unwrap_or_default().to_owned(), since: info.modified }
-    }))
-}
-
-/// Runs a command inside an instance to a good end.
-pub(crate) async fn run(client: &Client, instance: &str, command: &[&str]) -> Result<String, Error> {
-    let answer = client.exec(instance, command).await?;
-    if answer.code == 0 {
-        return Ok(answer.stdout.trim().to_owned());
-    }
-    Err(Error::Command { command: command.join(" "), instance: instance.to_owned(), words: answer.words() })
 }
 
 fn missing_family(state: &InstanceState, interface: &str) -> Option<&'static str> {

@@ -85,13 +85,13 @@ fn plans() {
             "registries of somebody else",
             &plain,
             live(&secret, |live| {
-                live.files.remove(files::TOKEN);
+                live.files.remove(flags::TOKEN);
                 file(live, "/etc/rancher/k3s/registries.yaml").text = "mirrors: {}".into();
                 file(live, UNIT).text = files::declare(&plain).pop().unwrap().text.unwrap().expose().into();
             }),
             "",
         ),
-        ("the token is gone", &secret, live(&secret, |live| drop(live.files.remove(files::TOKEN))), "write /etc/rancher/k3s/token"),
+        ("the token is gone", &secret, live(&secret, |live| drop(live.files.remove(flags::TOKEN))), "write /etc/rancher/k3s/token"),
         (
             "the unit was edited",
             &plain,
@@ -164,7 +164,7 @@ fn the_unit_has_the_flags_and_no_secret() {
         assert!(unit.expose().contains(line), "no {line:?} in:\n{}", unit.expose());
     }
     assert_eq!(text("/etc/default/k3s").expose(), "# Written by k8slab.capi.\nHTTPS_PROXY=\"http://user:\\\"x\\\"@proxy\"\n");
-    assert_eq!(text(files::TOKEN).expose(), "hunter2\n");
+    assert_eq!(text(flags::TOKEN).expose(), "hunter2\n");
     let shown = plan_as_shown(&step);
     assert!(!shown.contains("hunter2") && !shown.contains("proxy"), "{shown}");
 }
