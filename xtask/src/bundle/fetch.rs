@@ -51,7 +51,7 @@ impl Downloads {
                 Some(objection) => attempt.error(objection),
             });
         // GitHub answers nobody who does not say who asks.
-        let builder = transport::client()
+        let builder = transport::web_client()
             .user_agent(concat!("k8slab.capi/", env!("CARGO_PKG_VERSION")))
             .https_only(https_only)
             .redirect(policy)
