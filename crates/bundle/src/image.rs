@@ -13,8 +13,8 @@ pub struct InstanceImage {
     pub version: String,
     /// How LXD calls it.
     pub fingerprint: String,
-    /// What LXD has to know of it, packed.
-    pub metadata: PathBuf,
+    /// What LXD has to know of it, packed, unless the root filesystem has that with it.
+    pub metadata: Option<PathBuf>,
     /// Its root filesystem.
     pub rootfs: PathBuf,
 }
@@ -34,10 +34,10 @@ impl Bundle {
     /// The image of an alias that runs on this machine.
     pub fn instance_image(&self, alias: &str) -> Result<InstanceImage, Error> {
         let rootfs = self.file(Role::InstanceImage, alias, architecture())?;
-        let metadata = self.file(Role::InstanceMetadata, alias, architecture())?;
+        let metadata = self.file(Role::InstanceMetadata, alias, architecture()).ok().map(|metadata| self.path(metadata));
         let fingerprint = rootfs.fingerprint.clone().ok_or_else(|| Error::NoFingerprint { path: self.path(rootfs) })?;
         let (alias, version) = (rootfs.name.clone(), rootfs.version.clone());
-        Ok(InstanceImage { alias, version, fingerprint, metadata: self.path(metadata), rootfs: self.path(rootfs) })
+        Ok(InstanceImage { alias, version, fingerprint, metadata, rootfs: self.path(rootfs) })
     }
 }
 

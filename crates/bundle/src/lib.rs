@@ -167,6 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn instance_images_come_in_one_file_or_in_two() {
+        let part = |role, name: &str, path: &str| Entry {
+            role,
+            name: name.into(),
+            architecture: Some(architecture().into()),
+            fingerprint: (role == Role::InstanceImage).then(|| "c0ffee".into()),
+            ..entry(path, b"")
+        };
+        let (folder, bundle) = bundle_of(vec![
+            part(Role::InstanceImage, "debian", "rootfs"),
+            part(Role::InstanceMetadata, "debian", "metadata"),
+            part(Role::InstanceImage, "haproxy", "image"),
+        ]);
+        for (alias, metadata, rootfs) in [("debian", Some("metadata"), "rootfs"), ("haproxy", None, "image")] {
+            let image = bundle.instance_image(alias).unwrap();
+            assert_eq!(image.metadata, metadata.map(|name| folder.path().join(name)), "{alias}");
+            assert_eq!((image.rootfs, image.fingerprint.as_str()), (folder.path().join(rootfs), "c0ffee"), "{alias}");
+        }
+        assert_eq!(bundle.instance_image("kubeadm").unwrap_err().code(), "BUNDLE_NOT_LISTED");
+    }
+
+    #[test]
     fn files_are_found_by_role_name_and_architecture() {
         let metadata = Entry { role: Role::Metadata, architecture: None, ..entry("metadata.yaml", b"") };
         let (_folder, bundle) = bundle_of(vec![entry("kubectl", b""), metadata]);

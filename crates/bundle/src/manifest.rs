@@ -78,9 +78,9 @@ pub enum Role {
     Metadata,
     /// Objects of another component, cert-manager's for one.
     Manifest,
-    /// The root filesystem of an LXD image, named by the image's alias.
+    /// The root filesystem of an LXD image, or the whole of it, named by the image's alias.
     InstanceImage,
-    /// What LXD has to know of that image.
+    /// What LXD has to know of that image, if it is not whole.
     InstanceMetadata,
 }
 

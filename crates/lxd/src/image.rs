@@ -6,6 +6,7 @@ use reqwest::{
     multipart::{Form, Part},
 };
 use serde::Deserialize;
+use tokio::fs::File;
 
 use crate::{Client, Error};
 
@@ -28,13 +29,13 @@ pub struct ImageAlias {
     pub name: String,
 }
 
-/// An image in two files, as LXD exports containers.
+/// An image in one file or in two, as LXD exports containers.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageFiles<'a> {
     /// The fingerprint that it must turn out to have.
     pub fingerprint: &'a str,
-    /// What LXD has to know of it, packed.
-    pub metadata: &'a Path,
+    /// What LXD has to know of it, packed, unless the root filesystem has that with it.
+    pub metadata: Option<&'a Path>,
     /// Its root filesystem.
     pub rootfs: &'a Path,
     /// The alias that it is meant for, kept on it as [`Image::MEANT_FOR`].
@@ -77,15 +78,20 @@ impl Client {
 
     /// Imports an image.
     pub async fn import_image(&self, files: &ImageFiles<'_>) -> Result<(), Error> {
-        // LXD wants them in this order.
-        let form = Form::new().part("metadata", part(files.metadata).await?).part("rootfs", part(files.rootfs).await?);
         let request = format!("POST /1.0/images of {}", files.rootfs.display());
         let url = self.url("images")?;
         // LXD reads them in the form of a query.
         let mut properties = url.clone();
         properties.query_pairs_mut().clear().append_pair(Image::MEANT_FOR, files.alias);
         let import = self.http().request(Method::POST, url).header("X-LXD-properties", properties.query().unwrap_or_default());
-        let response = import.multipart(form).send().await.map_err(|error| self.broken(&request, &error))?;
+        let import = match files.metadata {
+            // LXD wants them in this order.
+            Some(metadata) => {
+                import.multipart(Form::new().part("metadata", part(metadata).await?).part("rootfs", part(files.rootfs).await?))
+            }
+            None => import.header(CONTENT_TYPE, "application/octet-stream").body(whole(files.rootfs).await?),
+        };
+        let response = import.send().await.map_err(|error| self.broken(&request, &error))?;
         let made = self.outcome(&request, response).await?;
         let fingerprint = made["fingerprint"].as_str().unwrap_or_default();
         if fingerprint == files.fingerprint {
@@ -122,7 +128,13 @@ impl Client {
     }
 }
 
-/// A file as it is read while it is sent.
+/// A file that is read while it is sent, on its own.
+async fn whole(path: &Path) -> Result<Body, Error> {
+    let file = File::open(path).await.map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    Ok(file.into())
+}
+
+/// The same, next to another.
 async fn part(path: &Path) -> Result<Part, Error> {
     Part::file(path).await.map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }

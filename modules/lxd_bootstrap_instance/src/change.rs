@@ -28,7 +28,7 @@ impl Change {
         match self {
             Self::CopyImage { fingerprint, .. } => client.copy_image(fingerprint, "default").await?,
             Self::ImportImage(InstanceImage { alias, fingerprint, metadata, rootfs, .. }) => {
-                client.import_image(&ImageFiles { alias, fingerprint, metadata, rootfs }).await?;
+                client.import_image(&ImageFiles { alias, fingerprint, metadata: metadata.as_deref(), rootfs }).await?;
             }
             Self::Converge(change) => change.apply(client).await?,
             Self::Start(name) => return start(client, name).await,

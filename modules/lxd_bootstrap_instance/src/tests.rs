@@ -13,7 +13,7 @@ fn bundled() -> Place {
         alias: "k8slab/bootstrap/debian-12".into(),
         version: "12".into(),
         fingerprint: "c0ffee".into(),
-        metadata: "/bundle/metadata.tar.gz".into(),
+        metadata: Some("/bundle/metadata.tar.gz".into()),
         rootfs: "/bundle/rootfs.squashfs".into(),
     })
 }

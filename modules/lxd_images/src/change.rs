@@ -21,7 +21,7 @@ impl Change {
     pub(crate) async fn apply(&self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Import(InstanceImage { alias, fingerprint, metadata, rootfs, .. }) => {
-                client.import_image(&ImageFiles { alias, fingerprint, metadata, rootfs }).await?;
+                client.import_image(&ImageFiles { alias, fingerprint, metadata: metadata.as_deref(), rootfs }).await?;
             }
             Self::Point { alias, before: None, fingerprint } => {
                 client.post("images/aliases", &json!({"name": alias, "target": fingerprint})).await?;

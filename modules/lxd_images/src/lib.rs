@@ -162,7 +162,7 @@ mod tests {
             alias: alias.into(),
             fingerprint: fingerprint.into(),
             version: "v1".into(),
-            metadata: "/bundle/metadata".into(),
+            metadata: Some("/bundle/metadata".into()),
             rootfs: "/bundle/rootfs".into(),
         }
     }

@@ -45,24 +45,39 @@ pub fn import(rest: &Rest, project: &str, alias: &str) -> String {
 
 /// A bundle's folder that holds the image, in two files, under `alias`; `version` makes it another image.
 pub fn bundle(folder: &Path, alias: &str, version: &str) {
+    let made = marked(version);
+    let metadata = ("instance-metadata", "metadata.tar.gz", pack(made.path(), &["metadata.yaml"]));
+    let rootfs = ("instance-image", "rootfs.tar.gz", pack(&made.path().join("rootfs"), &["."]));
+    list(folder, alias, version, &[metadata, rootfs]);
+}
+
+/// The same with the image in one file.
+pub fn bundle_in_one_file(folder: &Path, alias: &str, version: &str) {
+    let made = marked(version);
+    list(folder, alias, version, &[("instance-image", "image.tar.gz", pack(made.path(), &["metadata.yaml", "rootfs"]))]);
+}
+
+/// The image in a folder, with this version in it.
+fn marked(version: &str) -> TempDir {
     let made = TempDir::with_prefix("image-").expect("make a folder for the image");
     lay_out(made.path());
     fs::write(made.path().join("rootfs/etc/version"), version).expect("mark the image");
-    let files = [
-        ("instance-metadata", "metadata.tar.gz", pack(made.path(), &["metadata.yaml"])),
-        ("instance-image", "rootfs.tar.gz", pack(&made.path().join("rootfs"), &["."])),
-    ];
+    made
+}
+
+/// Writes these files, by role and name, and a manifest that lists them.
+fn list(folder: &Path, alias: &str, version: &str, files: &[(&str, &str, Vec<u8>)]) {
     let fingerprint = hex(&files.iter().fold(Sha256::new(), |digest, (.., bytes)| digest.chain_update(bytes)).finalize());
-    let entries = files.map(|(role, name, bytes)| {
-        fs::write(folder.join(name), &bytes).expect("write the image's files");
-        let fingerprint = (role == "instance-image").then_some(&fingerprint);
-        let sha256 = hex(&Sha256::digest(&bytes));
+    let entries = files.iter().map(|(role, name, bytes)| {
+        fs::write(folder.join(name), bytes).expect("write the image's files");
+        let fingerprint = (*role == "instance-image").then_some(&fingerprint);
+        let sha256 = hex(&Sha256::digest(bytes));
         json!({
             "path": name, "role": role, "name": alias, "version": version, "architecture": "amd64", "origin": "busybox",
             "sha256": sha256, "fingerprint": fingerprint,
         })
     });
-    let manifest = json!({"schema": 1, "source": "modules", "files": entries});
+    let manifest = json!({"schema": 1, "source": "modules", "files": entries.collect::<Vec<_>>()});
     fs::write(folder.join("bundle.json"), manifest.to_string()).expect("write the manifest");
 }
 

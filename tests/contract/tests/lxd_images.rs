@@ -43,6 +43,17 @@ fn brings_images_and_replaces_its_own() {
 }
 
 #[test]
+fn brings_an_image_that_comes_in_one_file() {
+    let lxd = Lxd::open(Backend::Real);
+    let substrate = Substrate::make(&lxd);
+    let folder = TempDir::with_prefix("bundle-").unwrap();
+    image::bundle_in_one_file(folder.path(), ALIAS, "1");
+    let made = trial::foresees_and_does(&lxd, &step(&lxd, &folder));
+    assert_eq!(substrate.get("images/aliases/kubeadm%2Fv1.35.0")["target"], made.json["images"][ALIAS]["fingerprint"]);
+    trial::changes_nothing(&lxd, &step(&lxd, &folder));
+}
+
+#[test]
 fn goes_on_where_a_killed_run_stopped() {
     let lxd = Lxd::open(Backend::Real);
     let substrate = Substrate::make(&lxd);
