@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use bundle::Role;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Error;
+use super::{
+    Error,
+    registry::{ContentDigest, Reference},
+};
 
 /// What is made of package registries.
 #[derive(Deserialize)]
@@ -194,6 +197,7 @@ pub struct Instance {
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     pub files: Vec<Release>,
+    pub archives: Vec<PulledArchive>,
 }
 
 /// A file of a release. Its digest is pinned, or published beside it.
@@ -222,6 +226,25 @@ pub enum Digest {
     Checksums(String),
     /// GitHub's description of the release, which has the digests of its files as they were when they were published.
     Release(String),
+}
+
+/// Container images of registries in one file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PulledArchive {
+    pub name: String,
+    pub version: String,
+    pub architecture: String,
+    pub images: Vec<PulledImage>,
+}
+
+/// A container image of a registry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PulledImage {
+    pub reference: Reference,
+    /// Where there is none, whatever the registry has under the tag is taken.
+    pub digest: Option<ContentDigest>,
 }
 
 /// Reads a definition.

@@ -41,6 +41,8 @@ pub enum Error {
     DownloadStatus { url: String, status: u16 },
     #[error("{url} has SHA-256 {actual}, and should have {expected}")]
     Digest { url: String, expected: String, actual: String },
+    #[error("{url}: {problem}")]
+    Unexpected { url: String, problem: String },
     #[error("{checksums} has no digest of {file}")]
     ChecksumMissing { checksums: String, file: String },
 }
@@ -88,6 +90,7 @@ impl Explain for Error {
             Self::Download { .. } => "DOWNLOAD_FAILED",
             Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
             Self::Digest { .. } => "CHECKSUM_MISMATCH",
+            Self::Unexpected { .. } => "DOWNLOAD_UNEXPECTED",
             Self::ChecksumMissing { .. } => "CHECKSUM_ENTRY_MISSING",
         }
     }
@@ -110,9 +113,15 @@ impl Explain for Error {
             Self::Download { .. } => {
                 "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy"
             }
+            Self::DownloadStatus { status: 401 | 403 | 429, .. } => {
+                "the server lets nobody in without an account, or was asked too often: run again in a while; what was downloaded is kept"
+            }
             Self::DownloadStatus { .. } => "look at version and address in bundle/upstream.toml: the file may not exist there",
             Self::Digest { .. } => {
                 "the file was thrown away; if it is wrong again, do not use it: the release was replaced or tampered with"
+            }
+            Self::Unexpected { .. } => {
+                "look at the address with a browser or curl: a proxy may have answered in the server's place"
             }
             Self::ChecksumMissing { .. } => "the release lists its files by other names than bundle/upstream.toml",
         };

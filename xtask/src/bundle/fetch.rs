@@ -3,14 +3,14 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use bundle::digest;
 use reqwest::{
     Response, StatusCode, Url,
-    header::{CONTENT_RANGE, RANGE},
+    header::{CONTENT_RANGE, HeaderMap, RANGE, WWW_AUTHENTICATE},
     redirect::{Attempt, Policy},
 };
 
@@ -26,8 +26,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 const REDIRECTS: usize = 10;
 
 /// A client for the releases of other projects.
+#[derive(Clone)]
 pub struct Downloads {
     http: reqwest::Client,
+    headers: HeaderMap,
+    https_only: bool,
     pauses: [Duration; PAUSES.len()],
 }
 
@@ -44,6 +47,12 @@ impl Downloads {
         Self::with(true, PAUSES)
     }
 
+    /// One that is content with http, and does not wait before it tries again.
+    #[cfg(test)]
+    pub fn for_tests() -> Self {
+        Self::with(false, [Duration::ZERO; PAUSES.len()]).unwrap()
+    }
+
     fn with(https_only: bool, pauses: [Duration; PAUSES.len()]) -> Result<Self, Error> {
         let policy =
             Policy::custom(move |attempt: Attempt<'_>| match objection(https_only, attempt.previous().len(), attempt.url()) {
@@ -58,38 +67,72 @@ impl Downloads {
             .connect_timeout(SILENCE)
             .read_timeout(SILENCE);
         let failed = |error: reqwest::Error| Error::Download { url: "https".into(), reason: transport::cause(&error) };
-        Ok(Self { http: builder.build().map_err(failed)?, pauses })
+        Ok(Self { http: builder.build().map_err(failed)?, headers: HeaderMap::new(), https_only, pauses })
+    }
+
+    /// The same client, which sends these headers with every request. Where a server sends it on to another, that one does not
+    /// get to see who is asking.
+    pub fn with_headers(&self, headers: HeaderMap) -> Self {
+        Self { headers, ..self.clone() }
+    }
+
+    /// The scheme of addresses that have none.
+    pub fn scheme(&self) -> &'static str {
+        if self.https_only { "https" } else { "http" }
     }
 
     /// A short text.
-    pub async fn text(&self, url: &str, scratch: &Path) -> Result<String, Error> {
-        self.complete(url, scratch).await?;
-        let text = fs::read_to_string(scratch).map_err(Error::at(scratch))?;
-        fs::remove_file(scratch).map_err(Error::at(scratch))?;
-        Ok(text)
+    pub async fn text(&self, url: &str) -> Result<String, Error> {
+        let read = async || match self.get(url, 0).await? {
+            response if response.status() == StatusCode::OK => response.text().await.map_err(|error| failed(url, &error)),
+            response => Err(refused(url, response.status())),
+        };
+        self.persist(|| 0, read).await
     }
 
-    /// A file that has this digest. What an earlier run left at `partial` is made use of.
-    pub async fn file(&self, url: &str, sha256: &str, partial: &Path, destination: &Path) -> Result<(), Error> {
-        self.complete(url, partial).await?;
-        let actual = digest(partial).map_err(Error::at(partial))?;
+    /// What a server demands before it answers, if it demands something.
+    pub async fn challenge(&self, url: &str) -> Result<Option<String>, Error> {
+        let ask = async || {
+            let response = self.get(url, 0).await?;
+            let challenge = response.headers().get(WWW_AUTHENTICATE).and_then(|challenge| challenge.to_str().ok());
+            match (response.status(), challenge) {
+                (StatusCode::OK, _) => Ok(None),
+                (StatusCode::UNAUTHORIZED, Some(challenge)) => Ok(Some(challenge.to_owned())),
+                (status, _) => Err(refused(url, status)),
+            }
+        };
+        self.persist(|| 0, ask).await
+    }
+
+    /// A file that has this digest, unless it is there already. What an earlier run left of it is made use of.
+    pub async fn file(&self, url: &str, sha256: &str, destination: &Path) -> Result<(), Error> {
+        if destination.exists() && digest(destination).map_err(Error::at(destination))? == sha256 {
+            return Ok(());
+        }
+        if let Some(folder) = destination.parent() {
+            fs::create_dir_all(folder).map_err(Error::at(folder))?;
+        }
+        let partial = beside(destination, "partial");
+        self.persist(|| length(&partial), async || self.attempt(url, &partial).await).await?;
+        let actual = digest(&partial).map_err(Error::at(&partial))?;
         if actual != sha256 {
-            fs::remove_file(partial).map_err(Error::at(partial))?;
+            fs::remove_file(&partial).map_err(Error::at(&partial))?;
             return Err(Error::Digest { url: url.to_owned(), expected: sha256.to_owned(), actual });
         }
-        fs::rename(partial, destination).map_err(Error::at(destination))
+        fs::rename(&partial, destination).map_err(Error::at(destination))
     }
 
-    async fn complete(&self, url: &str, partial: &Path) -> Result<(), Error> {
+    /// Tries until it succeeds, until it fails in a way that would not pass, or until it has not got on for too long.
+    async fn persist<T>(&self, progress: impl Fn() -> u64, attempt: impl AsyncFn() -> Result<T, Broken>) -> Result<T, Error> {
         let mut pauses = self.pauses.iter();
         loop {
-            let before = length(partial);
-            let error = match self.attempt(url, partial).await {
-                Ok(()) => return Ok(()),
+            let before = progress();
+            let error = match attempt().await {
+                Ok(got) => return Ok(got),
                 Err(Broken::Final(error)) => return Err(error),
                 Err(Broken::Passing(error)) => error,
             };
-            if length(partial) > before {
+            if progress() > before {
                 pauses = self.pauses.iter();
             }
             match pauses.next() {
@@ -99,19 +142,19 @@ impl Downloads {
         }
     }
 
-    async fn attempt(&self, url: &str, partial: &Path) -> Result<(), Broken> {
-        let failed = |error: reqwest::Error| {
-            let is_final = error.is_redirect();
-            let error = Error::Download { url: url.to_owned(), reason: transport::cause(&error) };
-            if is_final { Broken::Final(error) } else { Broken::Passing(error) }
-        };
-        let written = |error| Broken::Final(Error::at(partial)(error));
-        let have = length(partial);
-        let mut request = self.http.get(url);
+    /// Asks for what comes after so many bytes.
+    async fn get(&self, url: &str, have: u64) -> Result<Response, Broken> {
+        let mut request = self.http.get(url).headers(self.headers.clone());
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
         }
-        let mut response = request.send().await.map_err(failed)?;
+        request.send().await.map_err(|error| failed(url, &error))
+    }
+
+    async fn attempt(&self, url: &str, partial: &Path) -> Result<(), Broken> {
+        let written = |error| Broken::Final(Error::at(partial)(error));
+        let have = length(partial);
+        let mut response = self.get(url, have).await?;
         let mut options = OpenOptions::new();
         match response.status() {
             StatusCode::OK => options.create(true).write(true).truncate(true),
@@ -123,18 +166,32 @@ impl Downloads {
                 let reason = "the server does not go on where the download broke off".to_owned();
                 return Err(Broken::Passing(Error::Download { url: url.to_owned(), reason }));
             }
-            status => {
-                let error = Error::DownloadStatus { url: url.to_owned(), status: status.as_u16() };
-                let passing = status.is_server_error() || [408, 429].contains(&status.as_u16());
-                return Err(if passing { Broken::Passing(error) } else { Broken::Final(error) });
-            }
+            status => return Err(refused(url, status)),
         };
         let mut file = options.open(partial).map_err(written)?;
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(url, &error))? {
             file.write_all(&chunk).map_err(written)?;
         }
         file.sync_all().map_err(written)
     }
+}
+
+/// A hidden file next to another, which belongs to it.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{suffix}"))
+}
+
+fn failed(url: &str, error: &reqwest::Error) -> Broken {
+    let is_final = error.is_redirect();
+    let error = Error::Download { url: url.to_owned(), reason: transport::cause(error) };
+    if is_final { Broken::Final(error) } else { Broken::Passing(error) }
+}
+
+fn refused(url: &str, status: StatusCode) -> Broken {
+    let error = Error::DownloadStatus { url: url.to_owned(), status: status.as_u16() };
+    let passes = status.is_server_error() || [408, 429].contains(&status.as_u16());
+    if passes { Broken::Passing(error) } else { Broken::Final(error) }
 }
 
 /// Whether the answer begins where the file at hand ends.
@@ -165,73 +222,16 @@ fn objection(https_only: bool, followed: usize, next: &Url) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{BufRead as _, BufReader, Write as _},
-        net::{TcpListener, TcpStream},
-        path::PathBuf,
-        thread::{self, JoinHandle},
-    };
-
     use ansible::Explain as _;
+    use reqwest::header::{AUTHORIZATION, HeaderValue};
     use sha2::{Digest as _, Sha256};
 
-    use super::*;
+    use super::{
+        super::site::{Answer, Files, Site, block_on},
+        *,
+    };
 
     const CONTENT: &[u8] = b"a release that is long enough to be cut in two";
-
-    /// What the server does with one request.
-    #[derive(Clone, Copy)]
-    enum Answer {
-        /// Answers as asked, ranges included.
-        Serve,
-        /// Promises as much as is asked for, sends this many bytes of it and closes the connection.
-        Cut(usize),
-        /// Knows nothing of ranges.
-        Whole,
-        /// Answers with a status and nothing else.
-        Status(u16),
-        /// Sends the client to another path.
-        Redirect(&'static str),
-    }
-
-    /// A server with an answer for each request that is to come; it ends with the paths and ranges that were asked for.
-    fn server(script: Vec<Answer>) -> (String, JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let serving =
-            thread::spawn(move || script.into_iter().map(|answer| serve(&listener.accept().unwrap().0, answer)).collect());
-        (address, serving)
-    }
-
-    fn serve(mut stream: &TcpStream, answer: Answer) -> String {
-        let lines: Vec<_> = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
-        let path = lines[0].split(' ').nth(1).unwrap().to_owned();
-        let start =
-            lines.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok());
-        let head = |status: &str, length: usize| format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n");
-        let from = start.unwrap_or(0);
-        let (head, body) = match answer {
-            Answer::Serve | Answer::Cut(_) if from >= CONTENT.len() => {
-                (head("416 Range Not Satisfiable", 0) + &format!("content-range: bytes */{}\r\n", CONTENT.len()), &[][..])
-            }
-            Answer::Serve | Answer::Cut(_) => {
-                let rest = &CONTENT[from..];
-                let sent = if let Answer::Cut(sent) = answer { &rest[..sent] } else { rest };
-                let range = format!("content-range: bytes {from}-{}/{}\r\n", CONTENT.len() - 1, CONTENT.len());
-                match start {
-                    Some(_) => (head("206 Partial Content", rest.len()) + &range, sent),
-                    None => (head("200 OK", rest.len()), sent),
-                }
-            }
-            Answer::Whole => (head("200 OK", CONTENT.len()), CONTENT),
-            Answer::Status(status) => (head(&format!("{status} No"), 0), &[][..]),
-            Answer::Redirect(path) => (head("302 Found", 0) + &format!("location: {path}\r\n"), &[][..]),
-        };
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(b"\r\n").unwrap();
-        stream.write_all(body).unwrap();
-        start.map_or(path.clone(), |start: usize| format!("{path} from {start}"))
-    }
 
     struct Fetched {
         outcome: Result<(), Error>,
@@ -243,20 +243,16 @@ mod tests {
     /// Fetches from a server with this script, with these bytes left by an earlier run.
     fn fetch(earlier: &[u8], script: Vec<Answer>, sha256: &str) -> Fetched {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| -> PathBuf { folder.path().join(name) };
+        let file = folder.path().join("below/file");
+        let partial = beside(&file, "partial");
         if !earlier.is_empty() {
-            fs::write(at("partial"), earlier).unwrap();
+            fs::create_dir(folder.path().join("below")).unwrap();
+            fs::write(&partial, earlier).unwrap();
         }
-        let (address, serving) = server(script);
-        let downloads = Downloads::with(false, [Duration::ZERO; PAUSES.len()]).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let outcome = runtime.block_on(downloads.file(&format!("{address}/file"), sha256, &at("partial"), &at("file")));
-        Fetched {
-            outcome,
-            content: fs::read(at("file")).ok(),
-            left: fs::read(at("partial")).ok(),
-            requests: serving.join().unwrap(),
-        }
+        let files = ["/file", "/a", "/b"].map(|path| (path.to_owned(), CONTENT.to_vec())).into();
+        let site = Site::open(Files { files, token: None }, script);
+        let outcome = block_on(Downloads::for_tests().file(&format!("{}/file", site.address), sha256, &file));
+        Fetched { outcome, content: fs::read(file).ok(), left: fs::read(partial).ok(), requests: site.close() }
     }
 
     fn sha256() -> String {
@@ -272,6 +268,12 @@ mod tests {
             ("by redirects", &[], vec![Redirect("/a"), Redirect("/b"), Serve], &["/file", "/a", "/b"]),
             ("after server errors", &[], vec![Status(500), Status(503), Status(429), Serve], &["/file"; 4]),
             ("cut twice", &[], vec![Cut(10), Cut(10), Serve], &["/file", "/file from 10", "/file from 20"]),
+            (
+                "cut more often than it is tried again without getting on",
+                &[],
+                vec![Cut(9); 5],
+                &["/file", "/file from 9", "/file from 18", "/file from 27", "/file from 36", "/file from 45"],
+            ),
             ("left by an earlier run", half, vec![Serve], &["/file from 20"]),
             ("left whole", CONTENT, vec![Serve], &["/file from 46"]),
             ("no ranges", half, vec![Whole], &["/file from 20"]),
@@ -308,6 +310,19 @@ mod tests {
         let fetched = fetch(&[], [vec![Cut(10)], vec![Status(503); 4]].concat(), &sha256());
         assert_eq!(fetched.outcome.map_err(|error| error.code()), Err("DOWNLOAD_STATUS"));
         assert_eq!(fetched.left.as_deref(), Some(&CONTENT[..10]));
+    }
+
+    #[test]
+    fn a_server_that_one_is_sent_on_to_does_not_see_who_asks() {
+        let files = || Files { files: [("/v2/file".to_owned(), CONTENT.to_vec())].into(), token: Some("t0ken") };
+        let elsewhere = Site::open(files(), Vec::new());
+        let site = Site::open(files(), vec![Answer::Serve, Answer::Redirect(format!("{}/v2/file", elsewhere.address).leak())]);
+        let headers = [(AUTHORIZATION, HeaderValue::from_static("Bearer t0ken"))].into_iter().collect();
+        let downloads = Downloads::for_tests().with_headers(headers);
+        let ask = || block_on(downloads.text(&format!("{}/v2/file", site.address)));
+        assert_eq!(ask().unwrap().as_bytes(), CONTENT);
+        assert!(matches!(ask(), Err(Error::DownloadStatus { status: 401, .. })));
+        assert_eq!((site.close().len(), elsewhere.close().len()), (2, 1));
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Filling {
         &self.folder
     }
 
+    /// What an earlier build has listed there.
+    pub fn earlier(&self, path: &str) -> Option<&Entry> {
+        self.earlier.iter().find(|earlier| earlier.path == path)
+    }
+
     /// Lists what a part has brought, in place of what it brought earlier.
     pub fn add(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), Error> {
         for entry in entries {

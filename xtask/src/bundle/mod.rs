@@ -8,6 +8,9 @@ mod instance;
 mod modules;
 mod part;
 mod program;
+mod registry;
+#[cfg(test)]
+mod site;
 mod tools;
 mod upstream;
 
@@ -139,6 +142,18 @@ fn list(bundle: &Bundle, out: &mut impl io::Write) -> Result<(), Error> {
         .map_err(Error::at(Path::new("standard output")))?;
     }
     Ok(())
+}
+
+/// The parts of these names, or all if none is named.
+fn chosen<P>(mut parts: Vec<P>, name: fn(&P) -> &str, only: &[String]) -> Result<Vec<P>, Error> {
+    if let Some(unknown) = only.iter().find(|wanted| parts.iter().all(|part| name(part) != **wanted)) {
+        let mut known: Vec<_> = parts.iter().map(|part| name(part).to_owned()).collect();
+        known.sort();
+        known.dedup();
+        return Err(Error::UnknownPart { name: unknown.clone(), known });
+    }
+    parts.retain(|part| only.is_empty() || only.iter().any(|wanted| wanted == name(part)));
+    Ok(parts)
 }
 
 /// One line on the terminal.

@@ -15,7 +15,7 @@ use bundle::{Entry, Role, digest};
 use serde_json::json;
 
 use super::{
-    Error,
+    Error, chosen,
     definition::{
         self, Archive, CertManager, Executable, Image, Infrastructure, Instance, K3s, Manifest, Modules, Provider, Source,
     },
@@ -106,16 +106,7 @@ impl<'a> Part<'a> {
     }
 
     fn chosen(modules: &'a Modules, only: &[String]) -> Result<Vec<Self>, Error> {
-        let mut parts = Self::all(modules);
-        let is_known = |name: &&String| parts.iter().any(|part| part.name() == **name);
-        if let Some(unknown) = only.iter().find(|name| !is_known(name)) {
-            let mut known: Vec<_> = parts.iter().map(|part| part.name().to_owned()).collect();
-            known.sort();
-            known.dedup();
-            return Err(Error::UnknownPart { name: unknown.clone(), known });
-        }
-        parts.retain(|part| only.is_empty() || only.iter().any(|name| name == part.name()));
-        Ok(parts)
+        chosen(Self::all(modules), Part::name, only)
     }
 
     fn name(&self) -> &str {

@@ -1,90 +1,137 @@
 //! A bundle of the projects' own releases.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    process::Command,
-    time::Instant,
-};
+use std::{fmt, fs::File, path::Path, process::Command, time::Instant};
 
-use bundle::{Entry, digest};
+use bundle::{Entry, Role, digest};
 use serde::Deserialize;
 
 use super::{
-    Error,
-    definition::{self, Digest, Release, Upstream},
-    fetch::Downloads,
+    Error, chosen,
+    definition::{self, Digest, PulledArchive, Release, Upstream},
+    fetch::{Downloads, beside},
     filling::Filling,
+    registry::{self, Image},
     say,
 };
 
 /// Downloads what is missing or not as released, and tells what the bundle then holds.
 pub fn fill(root: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
     let upstream: Upstream = definition::read(&root.join("bundle/upstream.toml"))?;
-    if let Some(unknown) = only.iter().find(|name| upstream.files.iter().all(|release| release.name != **name)) {
-        let mut known: Vec<_> = upstream.files.iter().map(|release| release.name.clone()).collect();
-        known.sort();
-        known.dedup();
-        return Err(Error::UnknownPart { name: unknown.clone(), known });
-    }
-    let wanted = |release: &&Release| only.is_empty() || only.contains(&release.name);
-    let releases: Vec<_> = upstream.files.iter().filter(wanted).collect();
+    let parts = Part::chosen(&upstream, only)?;
     let failed = |source| Error::File { path: "asynchronous runtime".into(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let downloads = Downloads::new()?;
-        for (number, release) in (1..).zip(&releases) {
-            say(format_args!("{number}/{} {}", releases.len(), release.path));
-            let entry = fetch(&downloads, (*release).clone(), bundle.folder()).await?;
-            bundle.add([entry])?;
+        for (number, part) in (1..).zip(&parts) {
+            say(format_args!("{number}/{} {part}", parts.len()));
+            let start = Instant::now();
+            let entries = part.fetch(&downloads, bundle).await?;
+            bundle.add(entries)?;
+            say(format_args!("    {:.1} s", start.elapsed().as_secs_f64()));
         }
         Ok(())
     })
 }
 
-async fn fetch(downloads: &Downloads, release: Release, bundle: &Path) -> Result<Entry, Error> {
-    let destination = bundle.join(&release.path);
-    if let Some(folder) = destination.parent() {
-        fs::create_dir_all(folder).map_err(Error::at(folder))?;
+/// What is downloaded at one go, and listed together.
+enum Part<'a> {
+    File(&'a Release),
+    Archive(&'a PulledArchive),
+}
+
+impl<'a> Part<'a> {
+    fn chosen(upstream: &'a Upstream, only: &[String]) -> Result<Vec<Self>, Error> {
+        let mut parts: Vec<_> = upstream.files.iter().map(Self::File).collect();
+        parts.extend(upstream.archives.iter().map(Self::Archive));
+        chosen(parts, Part::name, only)
     }
-    let beside = |suffix: &str| {
-        let name = destination.file_name().unwrap_or_default().to_string_lossy();
-        destination.with_file_name(format!(".{name}.{suffix}"))
-    };
+
+    fn name(&self) -> &str {
+        match self {
+            Self::File(release) => &release.name,
+            Self::Archive(archive) => &archive.name,
+        }
+    }
+
+    async fn fetch(&self, downloads: &Downloads, bundle: &Filling) -> Result<Vec<Entry>, Error> {
+        match self {
+            Self::File(release) => Ok(vec![fetch(downloads, release, bundle.folder()).await?]),
+            Self::Archive(archive) => Ok(vec![pull(downloads, archive, bundle).await?]),
+        }
+    }
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(release) => f.write_str(&release.path),
+            Self::Archive(archive) => write!(f, "container images {}", archive.name),
+        }
+    }
+}
+
+async fn fetch(downloads: &Downloads, release: &Release, bundle: &Path) -> Result<Entry, Error> {
+    let destination = bundle.join(&release.path);
     let published = match &release.digest {
         Digest::Sha256(pinned) => pinned.clone(),
-        Digest::Checksums(url) => listed(&downloads.text(url, &beside("checksums")).await?, &release.url, url)?,
-        Digest::Release(url) => described(&downloads.text(url, &beside("release")).await?, &release.url, url)?,
+        Digest::Checksums(url) => listed(&downloads.text(url).await?, &release.url, url)?,
+        Digest::Release(url) => described(&downloads.text(url).await?, &release.url, url)?,
     };
-    // An archive stays beside what was taken out of it: only it can be compared with what was published.
-    let download = if release.member.is_some() { beside("archive") } else { destination.clone() };
-    if download.exists() && digest(&download).map_err(Error::at(&download))? == published {
-        say(format_args!("    as released"));
+    let sha256 = if let Some(member) = &release.member {
+        // The archive stays beside what was taken out of it: only it can be compared with what was published.
+        let archive = beside(&destination, "archive");
+        downloads.file(&release.url, &published, &archive).await?;
+        extract(&archive, member, &destination)?;
+        digest(&destination).map_err(Error::at(&destination))?
     } else {
-        let start = Instant::now();
-        downloads.file(&release.url, &published, &beside("partial"), &download).await?;
-        say(format_args!("    {:.1} s", start.elapsed().as_secs_f64()));
-    }
-    let sha256 = match &release.member {
-        Some(member) => {
-            extract(&download, member, &destination)?;
-            digest(&destination).map_err(Error::at(&destination))?
-        }
-        None => published,
+        downloads.file(&release.url, &published, &destination).await?;
+        published
     };
     Ok(Entry {
-        path: release.path,
+        path: release.path.clone(),
         role: release.role,
-        name: release.name,
-        version: release.version,
-        architecture: release.architecture,
-        origin: release.url,
+        name: release.name.clone(),
+        version: release.version.clone(),
+        architecture: release.architecture.clone(),
+        origin: release.url.clone(),
         sha256,
         standin: false,
         differs: None,
         images: Vec::new(),
         fingerprint: None,
     })
+}
+
+/// An archive of container images. What it was made from tells whether it would be made the same again.
+async fn pull(downloads: &Downloads, archive: &PulledArchive, bundle: &Filling) -> Result<Entry, Error> {
+    let mut images = Vec::new();
+    for wanted in &archive.images {
+        images.push(Image::find(downloads, wanted, &archive.architecture).await?);
+    }
+    let entry = Entry {
+        path: format!("images/{}.tar", archive.name),
+        role: Role::Images,
+        name: archive.name.clone(),
+        version: archive.version.clone(),
+        architecture: Some(archive.architecture.clone()),
+        origin: images.iter().map(Image::origin).collect::<Vec<_>>().join(" "),
+        sha256: String::new(),
+        standin: false,
+        differs: None,
+        images: images.iter().map(|image| image.reference.to_string()).collect(),
+        fingerprint: None,
+    };
+    let destination = bundle.folder().join(&entry.path);
+    let digest_now = || digest(&destination).map_err(Error::at(&destination));
+    if let Some(earlier) = bundle.earlier(&entry.path)
+        && entry == (Entry { sha256: String::new(), ..earlier.clone() })
+        && destination.exists()
+        && digest_now()? == earlier.sha256
+    {
+        return Ok(earlier.clone());
+    }
+    registry::pull(&images, &destination).await?;
+    Ok(Entry { sha256: digest_now()?, ..entry })
 }
 
 /// Takes one file out of a packed archive.
@@ -137,9 +184,18 @@ fn listed(text: &str, url: &str, checksums: &str) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use std::fs;
 
-    use super::*;
+    use ansible::Explain as _;
+    use bundle::Source;
+
+    use super::{
+        super::{
+            registry::tests::{image, wanted},
+            site::{Answer, Files, Site, block_on},
+        },
+        *,
+    };
 
     #[test]
     fn digests_are_found_alone_and_in_lists() {
@@ -199,15 +255,50 @@ mod tests {
     }
 
     #[test]
+    fn images_are_pulled_when_there_are_others_than_before() {
+        use Answer::{Redirect, Serve};
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = image("v1", "layer");
+        files.extend(image("v2", "other"));
+        // The second build finds all as it was, the third a damaged archive, the fourth another image under the tag.
+        let moved = Redirect("/v2/lab/tool/manifests/v2");
+        let site = Site::open(Files { files, token: None }, [vec![Serve; 5 + 3 + 5 + 1], vec![moved]].concat());
+        let images = vec![wanted(&site, "v1")];
+        let archive = PulledArchive { name: "tools".into(), version: "v1".into(), architecture: "amd64".into(), images };
+        let path = folder.path().join("images/tools.tar");
+        let build = |earlier: Option<&Entry>| {
+            let mut bundle = Filling::begin(folder.path(), Source::Upstream).unwrap();
+            let entry = block_on(pull(&Downloads::for_tests(), &archive, &bundle)).unwrap();
+            assert_eq!(entry.sha256, digest(&path).unwrap());
+            bundle.add([entry.clone()]).unwrap();
+            assert!(earlier.is_none_or(|earlier| earlier.images == entry.images));
+            entry
+        };
+        let first = build(None);
+        assert_eq!(build(Some(&first)), first);
+        fs::write(&path, "damaged").unwrap();
+        assert_eq!(build(Some(&first)), first);
+        let moved = build(Some(&first));
+        assert_ne!((&moved.origin, &moved.sha256), (&first.origin, &first.sha256));
+        assert_eq!(site.close().iter().filter(|request| request.contains("/blobs/")).count(), 2 + 2 + 2);
+    }
+
+    #[test]
     fn the_definition_can_be_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle/upstream.toml");
         let upstream: Upstream = definition::read(&path).unwrap();
-        for release in upstream.files {
-            assert!(
-                release.url.starts_with("https://") && release.url.contains(&release.version.replace('+', "%2B")),
-                "{}",
-                release.url
-            );
+        for release in &upstream.files {
+            let version = release.version.replace('+', "%2B");
+            assert!(release.url.starts_with("https://") && release.url.contains(&version), "{}", release.url);
         }
+        for archive in &upstream.archives {
+            for image in &archive.images {
+                assert!(image.reference.to_string().ends_with(&format!(":{}", archive.version)), "{}", image.reference);
+            }
+        }
+        let chosen = Part::chosen(&upstream, &["cert-manager".to_owned()]).unwrap();
+        let chosen: Vec<_> = chosen.iter().map(ToString::to_string).collect();
+        assert_eq!(chosen, ["cert-manager/v1.20.1/cert-manager.yaml", "container images cert-manager"]);
+        assert_eq!(Part::chosen(&upstream, &["tiller".to_owned()]).err().unwrap().code(), "BUNDLE_PART_UNKNOWN");
     }
 }
