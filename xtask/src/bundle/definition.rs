@@ -1,6 +1,6 @@
 //! What `bundle/modules.toml` and `bundle/upstream.toml` say.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use bundle::Role;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -198,6 +198,7 @@ pub struct Instance {
 pub struct Upstream {
     pub files: Vec<Release>,
     pub archives: Vec<PulledArchive>,
+    pub instances: Vec<PublishedInstance>,
 }
 
 /// A file of a release. Its digest is pinned, or published beside it.
@@ -245,6 +246,29 @@ pub struct PulledImage {
     pub reference: Reference,
     /// Where there is none, whatever the registry has under the tag is taken.
     pub digest: Option<ContentDigest>,
+}
+
+/// An LXD image of an image server.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedInstance {
+    pub alias: String,
+    pub version: String,
+    pub architecture: String,
+    pub server: String,
+    /// The alias on the server.
+    pub image: String,
+    /// Where there is none, the newest is taken.
+    pub fingerprint: Option<String>,
+}
+
+impl fmt::Display for PublishedInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.fingerprint {
+            Some(fingerprint) => write!(f, "{} for {} with the fingerprint {fingerprint}", self.image, self.architecture),
+            None => write!(f, "{} for {}", self.image, self.architecture),
+        }
+    }
 }
 
 /// Reads a definition.

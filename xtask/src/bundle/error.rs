@@ -41,8 +41,12 @@ pub enum Error {
     DownloadStatus { url: String, status: u16 },
     #[error("{url} has SHA-256 {actual}, and should have {expected}")]
     Digest { url: String, expected: String, actual: String },
+    #[error("{url} and its metadata make an image with the fingerprint {actual}, and should make {expected}")]
+    Fingerprint { url: String, expected: String, actual: String },
     #[error("{url}: {problem}")]
     Unexpected { url: String, problem: String },
+    #[error("{server} has no image {image}; it has {}", one_of(published))]
+    NotPublished { server: String, image: String, published: Vec<String> },
     #[error("{checksums} has no digest of {file}")]
     ChecksumMissing { checksums: String, file: String },
 }
@@ -51,6 +55,10 @@ const GO: &str = "install Go 1.25 or later from go.dev/dl, or with `apt-get inst
 
 fn names(missing: &[(String, &str)]) -> String {
     missing.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn one_of(published: &[String]) -> String {
+    if published.is_empty() { "none of its kind".to_owned() } else { published.join(", ") }
 }
 
 /// How to get what is missing.
@@ -89,8 +97,9 @@ impl Explain for Error {
             Self::Command { .. } | Self::Compilation(..) => "COMMAND_FAILED",
             Self::Download { .. } => "DOWNLOAD_FAILED",
             Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
-            Self::Digest { .. } => "CHECKSUM_MISMATCH",
+            Self::Digest { .. } | Self::Fingerprint { .. } => "CHECKSUM_MISMATCH",
             Self::Unexpected { .. } => "DOWNLOAD_UNEXPECTED",
+            Self::NotPublished { .. } => "IMAGE_NOT_PUBLISHED",
             Self::ChecksumMissing { .. } => "CHECKSUM_ENTRY_MISSING",
         }
     }
@@ -117,11 +126,14 @@ impl Explain for Error {
                 "the server lets nobody in without an account, or was asked too often: run again in a while; what was downloaded is kept"
             }
             Self::DownloadStatus { .. } => "look at version and address in bundle/upstream.toml: the file may not exist there",
-            Self::Digest { .. } => {
+            Self::Digest { .. } | Self::Fingerprint { .. } => {
                 "the file was thrown away; if it is wrong again, do not use it: the release was replaced or tampered with"
             }
             Self::Unexpected { .. } => {
                 "look at the address with a browser or curl: a proxy may have answered in the server's place"
+            }
+            Self::NotPublished { .. } => {
+                "name one of these in bundle/upstream.toml; servers keep few builds of an image, so that a fingerprint does not last"
             }
             Self::ChecksumMissing { .. } => "the release lists its files by other names than bundle/upstream.toml",
         };

@@ -72,7 +72,7 @@ impl Builder<'_> {
             let entry = self.entry(format!("{folder}/{file}"), role, &instance.alias, &instance.version);
             self.sealed(Entry { origin, differs: instance.differs.clone(), ..entry })
         };
-        let fingerprint = Some(fingerprint(&[&output.join("metadata.tar.gz"), &rootfs])?);
+        let fingerprint = Some(fingerprint(&[output.join("metadata.tar.gz"), rootfs])?);
         let mut entries = vec![
             entry("metadata.tar.gz", Role::InstanceMetadata)?,
             Entry { fingerprint, ..entry("rootfs.squashfs", Role::InstanceImage)? },
@@ -138,7 +138,7 @@ fn lay_out<'a>(folder: &Path, instance: &Instance, path_of: impl Fn(&String) -> 
 }
 
 /// How LXD calls an image of these files.
-fn fingerprint(files: &[&Path]) -> Result<String, Error> {
+pub fn fingerprint(files: &[PathBuf]) -> Result<String, Error> {
     let mut digest = Sha256::new();
     for file in files {
         let read = File::open(file).and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut digest)));
@@ -170,6 +170,6 @@ mod tests {
         let (metadata, rootfs) = (folder.path().join("metadata"), folder.path().join("rootfs"));
         fs::write(&metadata, "meta").unwrap();
         fs::write(&rootfs, "root").unwrap();
-        assert_eq!(fingerprint(&[&metadata, &rootfs]).unwrap(), hexadecimal(&Sha256::digest("metaroot")));
+        assert_eq!(fingerprint(&[metadata, rootfs]).unwrap(), hexadecimal(&Sha256::digest("metaroot")));
     }
 }

@@ -11,6 +11,7 @@ mod program;
 mod registry;
 #[cfg(test)]
 mod site;
+mod streams;
 mod tools;
 mod upstream;
 

@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use super::{
     Error, chosen,
-    definition::{self, Digest, PulledArchive, Release, Upstream},
+    definition::{self, Digest, PublishedInstance, PulledArchive, Release, Upstream},
     fetch::{Downloads, beside},
     filling::Filling,
     registry::{self, Image},
-    say,
+    say, streams,
 };
 
 /// Downloads what is missing or not as released, and tells what the bundle then holds.
@@ -37,12 +37,14 @@ pub fn fill(root: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Er
 enum Part<'a> {
     File(&'a Release),
     Archive(&'a PulledArchive),
+    Instance(&'a PublishedInstance),
 }
 
 impl<'a> Part<'a> {
     fn chosen(upstream: &'a Upstream, only: &[String]) -> Result<Vec<Self>, Error> {
         let mut parts: Vec<_> = upstream.files.iter().map(Self::File).collect();
         parts.extend(upstream.archives.iter().map(Self::Archive));
+        parts.extend(upstream.instances.iter().map(Self::Instance));
         chosen(parts, Part::name, only)
     }
 
@@ -50,6 +52,7 @@ impl<'a> Part<'a> {
         match self {
             Self::File(release) => &release.name,
             Self::Archive(archive) => &archive.name,
+            Self::Instance(instance) => &instance.alias,
         }
     }
 
@@ -57,6 +60,7 @@ impl<'a> Part<'a> {
         match self {
             Self::File(release) => Ok(vec![fetch(downloads, release, bundle.folder()).await?]),
             Self::Archive(archive) => Ok(vec![pull(downloads, archive, bundle).await?]),
+            Self::Instance(instance) => streams::fetch(downloads, instance, bundle.folder()).await,
         }
     }
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Part<'_> {
         match self {
             Self::File(release) => f.write_str(&release.path),
             Self::Archive(archive) => write!(f, "container images {}", archive.name),
+            Self::Instance(instance) => write!(f, "instance image {}", instance.alias),
         }
     }
 }
@@ -295,6 +300,9 @@ mod tests {
             for image in &archive.images {
                 assert!(image.reference.to_string().ends_with(&format!(":{}", archive.version)), "{}", image.reference);
             }
+        }
+        for instance in &upstream.instances {
+            assert!(instance.server.starts_with("https://"), "{}", instance.server);
         }
         let chosen = Part::chosen(&upstream, &["cert-manager".to_owned()]).unwrap();
         let chosen: Vec<_> = chosen.iter().map(ToString::to_string).collect();
