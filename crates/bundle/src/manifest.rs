@@ -78,6 +78,8 @@ pub enum Role {
     Metadata,
     /// Objects of another component, cert-manager's for one.
     Manifest,
+    /// A packed Helm chart.
+    Chart,
     /// The root filesystem of an LXD image, or the whole of it, named by the image's alias.
     InstanceImage,
     /// What LXD has to know of that image, if it is not whole.
@@ -92,6 +94,7 @@ impl fmt::Display for Role {
             Self::Components => "components",
             Self::Metadata => "metadata",
             Self::Manifest => "manifest",
+            Self::Chart => "chart",
             Self::InstanceImage => "instance-image",
             Self::InstanceMetadata => "instance-metadata",
         })
