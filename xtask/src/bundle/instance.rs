@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Error,
+    builder::{Builder, origins},
     definition::Instance,
-    modules::{Builder, origins},
     part::Inputs,
     program::sources,
     tools::run,

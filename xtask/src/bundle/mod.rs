@@ -1,5 +1,6 @@
 //! The offline bundle: building, verifying and listing it.
 
+mod builder;
 mod definition;
 mod error;
 mod fetch;

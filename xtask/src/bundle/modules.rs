@@ -2,26 +2,24 @@
 //! carry them.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     process::Command,
-    rc::Rc,
     time::Instant,
 };
 
-use bundle::{Entry, Role, digest};
+use bundle::{Entry, Role};
 use serde_json::json;
 
 use super::{
-    Error, chosen,
-    definition::{
-        self, Archive, CertManager, Executable, Image, Infrastructure, Instance, K3s, Manifest, Modules, Provider, Source,
-    },
+    Error,
+    builder::{Builder, Definition, origins},
+    chosen,
+    definition::{Archive, CertManager, Executable, Image, Infrastructure, Instance, K3s, Manifest, Modules, Provider, Source},
     filling::Filling,
     part::{Inputs, Notes},
-    program::{Built, sources},
+    program::sources,
     say,
     tools::{Needs, run, run_with},
 };
@@ -64,19 +62,6 @@ pub fn out_of_date(root: &Path, work: &Path, bundle: &Path, only: &[String]) -> 
 
 fn notes(work: &Path) -> PathBuf {
     work.join("notes")
-}
-
-/// What is to be made, and where that is said.
-struct Definition {
-    path: PathBuf,
-    modules: Modules,
-}
-
-impl Definition {
-    fn read(root: &Path) -> Result<Self, Error> {
-        let path = root.join("bundle/modules.toml");
-        Ok(Self { modules: definition::read(&path)?, path })
-    }
 }
 
 /// What is made at one go, and listed together.
@@ -149,23 +134,6 @@ impl fmt::Display for Part<'_> {
     }
 }
 
-/// What makes the parts.
-pub struct Builder<'a> {
-    pub go: String,
-    architecture: &'static str,
-    pub root: PathBuf,
-    /// `bundle/` of the work tree.
-    pub source: PathBuf,
-    definition: &'a Path,
-    /// Where programs are that serve the build alone, or lie in the bundle inside other files.
-    pub work: PathBuf,
-    bundle: PathBuf,
-    pub notes: Notes,
-    pub modules: &'a Modules,
-    pub built: RefCell<BTreeMap<String, Rc<Built>>>,
-    archived: RefCell<BTreeMap<String, Entry>>,
-}
-
 /// An archive of container images.
 pub struct Assembled {
     pub path: PathBuf,
@@ -175,23 +143,7 @@ pub struct Assembled {
     version: String,
 }
 
-impl<'a> Builder<'a> {
-    fn new(root: &Path, work: &Path, bundle: &Path, definition: &'a Definition, go: String, notes: Notes) -> Self {
-        Self {
-            go,
-            architecture: crate::collection::native().name,
-            root: root.to_owned(),
-            source: root.join("bundle"),
-            definition: &definition.path,
-            work: work.to_owned(),
-            bundle: bundle.to_owned(),
-            notes,
-            modules: &definition.modules,
-            built: RefCell::default(),
-            archived: RefCell::default(),
-        }
-    }
-
+impl Builder<'_> {
     fn make(&self, part: &Part<'_>) -> Result<Vec<Entry>, Error> {
         match part {
             Part::Executable(executable) => Ok(vec![self.executable(executable)?]),
@@ -383,36 +335,6 @@ impl<'a> Builder<'a> {
         })?;
         Ok(Assembled { path, inputs, origin: origins(programs.values()), references, version })
     }
-
-    pub fn entry(&self, path: String, role: Role, name: &str, version: &str) -> Entry {
-        Entry {
-            path,
-            role,
-            name: name.to_owned(),
-            version: version.to_owned(),
-            architecture: Some(self.architecture.to_owned()),
-            origin: String::new(),
-            sha256: String::new(),
-            standin: false,
-            differs: None,
-            images: Vec::new(),
-            fingerprint: None,
-        }
-    }
-
-    /// With the digest of the file as it lies in the bundle.
-    pub fn sealed(&self, entry: Entry) -> Result<Entry, Error> {
-        let output = self.bundle.join(&entry.path);
-        Ok(Entry { sha256: digest(&output).map_err(Error::at(&output))?, ..entry })
-    }
-
-    pub fn output(&self, path: &str) -> PathBuf {
-        self.bundle.join(path)
-    }
-
-    pub fn inconsistent(&self, problem: String) -> Error {
-        Error::Inconsistent { path: self.definition.to_owned(), problem }
-    }
 }
 
 fn archive_path(archive: &Archive) -> String {
@@ -421,13 +343,6 @@ fn archive_path(archive: &Archive) -> String {
 
 fn files_of<'a>(archive: &'a Archive, image: &'a Image) -> &'a BTreeMap<String, String> {
     if image.files.is_empty() { &archive.files } else { &image.files }
-}
-
-/// What these programs were made of, each named once.
-pub fn origins<'a>(programs: impl IntoIterator<Item = &'a Rc<Built>>) -> String {
-    let mut origins: Vec<_> = programs.into_iter().map(|built| built.origin.as_str()).collect();
-    origins.dedup();
-    origins.join(" ")
 }
 
 /// cert-manager's source has its chart without a name for its version.
@@ -459,7 +374,7 @@ mod tests {
     use crate::bundle::program;
 
     fn definition() -> Modules {
-        definition::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle/modules.toml")).unwrap()
+        Definition::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap().modules
     }
 
     #[test]

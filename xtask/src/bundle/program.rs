@@ -14,21 +14,13 @@ use serde_json::json;
 
 use super::{
     Error,
+    builder::{Builder, Built},
     definition::{Crate, Program},
-    modules::Builder,
     part::Inputs,
     say,
     tools::run,
 };
 use crate::collection;
-
-/// A program that is built.
-pub struct Built {
-    pub path: PathBuf,
-    pub inputs: Inputs,
-    pub version: String,
-    pub origin: String,
-}
 
 impl Builder<'_> {
     /// Builds a program, once in a run.

@@ -1,0 +1,109 @@
+//! What those who make the parts of a bundle share.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use bundle::{Entry, Role, digest};
+
+use super::{
+    Error,
+    definition::{self, Modules},
+    part::{Inputs, Notes},
+};
+
+/// What is to be made, and where that is said.
+pub struct Definition {
+    path: PathBuf,
+    pub modules: Modules,
+}
+
+impl Definition {
+    pub fn read(root: &Path) -> Result<Self, Error> {
+        let path = root.join("bundle/modules.toml");
+        Ok(Self { modules: definition::read(&path)?, path })
+    }
+}
+
+/// What makes the parts.
+pub struct Builder<'a> {
+    pub go: String,
+    pub architecture: &'static str,
+    pub root: PathBuf,
+    /// `bundle/` of the work tree.
+    pub source: PathBuf,
+    definition: &'a Path,
+    /// Where programs are that serve the build alone, or lie in the bundle inside other files.
+    pub work: PathBuf,
+    pub bundle: PathBuf,
+    pub notes: Notes,
+    pub modules: &'a Modules,
+    pub built: RefCell<BTreeMap<String, Rc<Built>>>,
+    pub archived: RefCell<BTreeMap<String, Entry>>,
+}
+
+/// A program that is built.
+pub struct Built {
+    pub path: PathBuf,
+    pub inputs: Inputs,
+    pub version: String,
+    pub origin: String,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(root: &Path, work: &Path, bundle: &Path, definition: &'a Definition, go: String, notes: Notes) -> Self {
+        Self {
+            go,
+            architecture: crate::collection::native().name,
+            root: root.to_owned(),
+            source: root.join("bundle"),
+            definition: &definition.path,
+            work: work.to_owned(),
+            bundle: bundle.to_owned(),
+            notes,
+            modules: &definition.modules,
+            built: RefCell::default(),
+            archived: RefCell::default(),
+        }
+    }
+
+    pub fn entry(&self, path: String, role: Role, name: &str, version: &str) -> Entry {
+        Entry {
+            path,
+            role,
+            name: name.to_owned(),
+            version: version.to_owned(),
+            architecture: Some(self.architecture.to_owned()),
+            origin: String::new(),
+            sha256: String::new(),
+            standin: false,
+            differs: None,
+            images: Vec::new(),
+            fingerprint: None,
+        }
+    }
+
+    /// With the digest of the file as it lies in the bundle.
+    pub fn sealed(&self, entry: Entry) -> Result<Entry, Error> {
+        let output = self.bundle.join(&entry.path);
+        Ok(Entry { sha256: digest(&output).map_err(Error::at(&output))?, ..entry })
+    }
+
+    pub fn output(&self, path: &str) -> PathBuf {
+        self.bundle.join(path)
+    }
+
+    pub fn inconsistent(&self, problem: String) -> Error {
+        Error::Inconsistent { path: self.definition.to_owned(), problem }
+    }
+}
+
+/// What these programs were made of, each named once.
+pub fn origins<'a>(programs: impl IntoIterator<Item = &'a Rc<Built>>) -> String {
+    let mut origins: Vec<_> = programs.into_iter().map(|built| built.origin.as_str()).collect();
+    origins.dedup();
+    origins.join(" ")
+}
