@@ -190,6 +190,16 @@ pub struct Instance {
     #[serde(default)]
     pub archives: Vec<String>,
     pub differs: Option<String>,
+    /// Made when it is asked for by name, and kept as it should be from then on.
+    #[serde(default, skip_serializing)]
+    pub on_request: bool,
+}
+
+impl Instance {
+    /// Where its files are in a bundle.
+    pub fn folder(&self) -> String {
+        format!("instances/{}", self.alias.replace('/', "-"))
+    }
 }
 
 /// What is downloaded.

@@ -33,7 +33,7 @@ pub struct Made {
 impl Builder<'_> {
     /// An image in its two parts.
     pub fn instance(&self, instance: &Instance) -> Result<Vec<Entry>, Error> {
-        let folder = format!("instances/{}", instance.alias.replace('/', "-"));
+        let folder = instance.folder();
         let output = self.output(&folder);
         let tree = self.tree(&instance.recipe)?;
         let programs = self.programs(instance.files.values())?;

@@ -27,7 +27,7 @@ use super::{
 /// Builds what is missing or out of date of the named parts, or of all.
 pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
     let definition = Definition::read(root)?;
-    let parts = Part::chosen(&definition.modules, only)?;
+    let parts = Part::chosen(&definition.modules, bundle.folder(), only)?;
     let go = Part::needs(&parts, &definition.modules).check()?;
     let builder = Builder::new(root, work, bundle.folder(), &definition, go, Notes::in_folder(&notes(work))?);
     for (number, part) in (1..).zip(&parts) {
@@ -45,7 +45,7 @@ pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> 
 /// What `fill` would make.
 pub fn out_of_date(root: &Path, work: &Path, bundle: &Path, only: &[String]) -> Result<Vec<String>, Error> {
     let definition = Definition::read(root)?;
-    let parts = Part::chosen(&definition.modules, only)?;
+    let parts = Part::chosen(&definition.modules, bundle, only)?;
     // What was built by another Go, or by one that is not there any more, would be built again.
     let go = Part::needs(&parts, &definition.modules).check().unwrap_or_default();
     let builder = Builder::new(root, work, bundle, &definition, go, Notes::to_check(&notes(work)));
@@ -90,8 +90,12 @@ impl<'a> Part<'a> {
         parts
     }
 
-    fn chosen(modules: &'a Modules, only: &[String]) -> Result<Vec<Self>, Error> {
-        chosen(Self::all(modules), Part::name, only)
+    /// The parts of these names. If none is named, all but those that are made on request and that nobody has asked for yet.
+    fn chosen(modules: &'a Modules, bundle: &Path, only: &[String]) -> Result<Vec<Self>, Error> {
+        let mut parts = chosen(Self::all(modules), Part::name, only)?;
+        let waits = |part: &Self| matches!(part, Self::Instance(instance) if instance.on_request && !bundle.join(instance.folder()).exists());
+        parts.retain(|part| !only.is_empty() || !waits(part));
+        Ok(parts)
     }
 
     fn name(&self) -> &str {
@@ -419,13 +423,18 @@ mod tests {
     #[test]
     fn parts_are_chosen_by_name() {
         let modules = definition();
+        let bundle = tempfile::tempdir().unwrap();
         let chosen = |names: &[&str]| {
             let names: Vec<_> = names.iter().copied().map(str::to_owned).collect();
-            Part::chosen(&modules, &names).map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>())
+            Part::chosen(&modules, bundle.path(), &names).map(|parts| parts.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(chosen(&["haproxy", "k3s"]).unwrap(), ["executable k3s", "instance image haproxy"]);
         assert_eq!(chosen(&["cluster-api"]).unwrap(), ["provider cluster-api", "images cluster-api"]);
-        assert_eq!(chosen(&[]).unwrap().len(), Part::all(&modules).len());
+        let (older, all) = ("instance image kubeadm/v1.34.4", Part::all(&modules).len());
+        assert_eq!(chosen(&["kubeadm/v1.34.4"]).unwrap(), [older]);
+        assert_eq!(chosen(&[]).unwrap().len(), all - 1);
+        fs::create_dir_all(bundle.path().join("instances/kubeadm-v1.34.4")).unwrap();
+        assert_eq!(chosen(&[]).unwrap().len(), all);
         let error = chosen(&["haproxi"]).unwrap_err();
         assert_eq!(error.code(), "BUNDLE_PART_UNKNOWN");
         assert!(error.to_string().contains("haproxy"), "{error}");
@@ -437,7 +446,7 @@ mod tests {
         for (name, go, systems) in
             [("k8slab/bootstrap/debian-12", false, true), ("kubectl", true, false), ("kubeadm/v1.35.0", true, true)]
         {
-            let needs = Part::needs(&Part::chosen(&modules, &[name.to_owned()]).unwrap(), &modules);
+            let needs = Part::needs(&Part::chosen(&modules, Path::new("/nowhere"), &[name.to_owned()]).unwrap(), &modules);
             assert_eq!((needs.go, needs.systems), (go, systems), "{name}");
             assert_eq!(needs.libraries.is_empty(), !go, "{name}");
         }
