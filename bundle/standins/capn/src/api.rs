@@ -194,7 +194,7 @@ pub struct LXCClusterStatus {
     /// Where machines can be placed: the members of LXD's cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failure_domains: Vec<FailureDomain>,
-    /// The machines that the load balancer sends requests to.
+    /// The machines that the load balancer sends requests to, but for those on their way out that have no successor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backends: Option<Vec<String>>,
     /// Its conditions.

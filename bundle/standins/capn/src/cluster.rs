@@ -262,14 +262,12 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
 fn run(subject: &Subject<'_>, haproxy: &HaproxyBalancer, seen: &Seen, ready: Report) -> Next {
     let name = &subject.balancer;
     let rest = |verdict| Next::Step(Step::Rest(Some(Report::from(verdict))));
-    let mut backends = seen.control_plane.clone();
-    backends.retain(|machine, _| !subject.leaving.contains(machine));
-    if backends.is_empty() {
-        // Cluster API drains even the last one through here.
-        backends.clone_from(&seen.control_plane);
-    }
+    let mut staying = seen.control_plane.clone();
+    staying.retain(|machine, _| !subject.leaving.contains(machine));
+    // Cluster API drains even the last one through here. It may go whenever it likes, so it is not reported.
+    let backends = if staying.is_empty() { &seen.control_plane } else { &staying };
     let custom = haproxy.custom_haproxy_config_template.as_deref();
-    let configuration = match balancer::configuration(custom, subject.port(), &backends, !haproxy.disable_healthz_check) {
+    let configuration = match balancer::configuration(custom, subject.port(), backends, !haproxy.disable_healthz_check) {
         Ok(configuration) => configuration,
         Err(error) => return rest(Verdict::no("TemplateInvalid", format!("customHAProxyConfigTemplate: {error}"))),
     };
@@ -315,7 +313,7 @@ fn run(subject: &Subject<'_>, haproxy: &HaproxyBalancer, seen: &Seen, ready: Rep
         let endpoint = Endpoint { host: first.clone(), port: subject.port() };
         return Next::Step(Step::Edit(Edit::Merge(json!({"spec": {"controlPlaneEndpoint": endpoint}}))));
     }
-    Next::Step(Step::Rest(Some(Report { backends: Some(backends.into_keys().collect()), ..ready })))
+    Next::Step(Step::Rest(Some(Report { backends: Some(staying.into_keys().collect()), ..ready })))
 }
 
 fn body(subject: &Subject<'_>, haproxy: &HaproxyBalancer, server: &Server) -> Result<Value, Invalid> {
