@@ -61,7 +61,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(made):
-    """One control plane and one worker, with their network."""
+    """One control plane and one worker, with their network; they leave nothing behind."""
     started = time.monotonic()
     since = lambda: time.monotonic() - started  # noqa: E731
     made.create("c1")
@@ -73,4 +73,8 @@ def cluster(made):
     registered = since()
     made.connect(api)
     api.wait("condition=Ready", "nodes", "--all", seconds=180)
-    return Cluster("c1", api, initialized, registered, since())
+    yield Cluster("c1", api, initialized, registered, since())
+    started = time.monotonic()
+    made.delete("cluster", "c1", seconds=300)
+    print(f"deleted: {since():.1f} s")
+    assert made.found("c1") == {}

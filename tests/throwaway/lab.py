@@ -105,10 +105,11 @@ class Lab:
             if entry["name"] == self.name:
                 self.lxd.delete(f"certificates/{entry['fingerprint']}")
         if self.find_project():
-            for instance in self._members("instances"):
-                if instance["status"] != "Stopped":
-                    self.lxd.put(f"instances/{instance['name']}/state", {"action": "stop", "force": True}, project=self.project)
-                self.lxd.delete(f"instances/{instance['name']}", project=self.project)
+            # First what may be making others.
+            for is_first in (True, False):
+                for instance in self._members("instances"):
+                    if (instance["name"] == self.instance) == is_first:
+                        self._drop(instance)
             for kind, key in (("images", "fingerprint"), ("profiles", "name")):
                 for found in self._members(kind):
                     if found[key] != "default":
@@ -121,6 +122,12 @@ class Lab:
         self.loop_file.unlink(missing_ok=True)
         if Path("/sys/class/net", self.bridge).exists():
             subprocess.run(["ip", "link", "delete", self.bridge], check=True)
+
+    def _drop(self, instance):
+        path = f"instances/{instance['name']}"
+        if instance["status"] != "Stopped":
+            self.lxd.put(f"{path}/state", {"action": "stop", "force": True}, project=self.project)
+        self.lxd.delete(path, project=self.project)
 
 
 def _free_subnets():
