@@ -88,12 +88,14 @@ impl Managed for LXCCluster {
     fn status(&self, report: &Report, now: Timestamp) -> LXCClusterStatus {
         let mut status = self.status.clone().unwrap_or_default();
         let generation = self.metadata.generation;
-        conditions::set_paused(&mut status.conditions, report.paused, generation, now);
-        if let Some(verdict) = &report.verdict {
-            for kind in [conditions::LOAD_BALANCER, conditions::READY] {
-                conditions::set(&mut status.conditions, kind, verdict, generation, now);
-            }
-        }
+        conditions::tell(
+            &mut status.conditions,
+            conditions::LOAD_BALANCER,
+            report.paused,
+            report.verdict.as_ref(),
+            generation,
+            now,
+        );
         if report.provisioned {
             status.initialization = Some(Initialization { provisioned: true });
             let domain = |name: &String| FailureDomain { name: name.clone(), control_plane: true };

@@ -80,9 +80,26 @@ pub fn set(conditions: &mut Vec<Condition>, kind: &str, verdict: &Verdict, gener
 }
 
 /// Says whether somebody works on the object.
-pub fn set_paused(conditions: &mut Vec<Condition>, paused: bool, generation: Option<i64>, now: Timestamp) {
+fn set_paused(conditions: &mut Vec<Condition>, paused: bool, generation: Option<i64>, now: Timestamp) {
     let verdict = if paused { Verdict::yes("Paused") } else { Verdict::no("NotPaused", "") };
     set(conditions, PAUSED, &verdict, generation, now);
+}
+
+/// Says whether somebody works on the object, and how it is: by the condition that its kind has, and by Ready.
+pub fn tell(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    paused: bool,
+    verdict: Option<&Verdict>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    set_paused(conditions, paused, generation, now);
+    if let Some(verdict) = verdict {
+        for kind in [kind, READY] {
+            set(conditions, kind, verdict, generation, now);
+        }
+    }
 }
 
 /// Whether a condition holds.

@@ -89,12 +89,7 @@ impl Managed for LXCMachine {
     fn status(&self, report: &Report, now: Timestamp) -> LXCMachineStatus {
         let mut status = self.status.clone().unwrap_or_default();
         let generation = self.metadata.generation;
-        conditions::set_paused(&mut status.conditions, report.paused, generation, now);
-        if let Some(verdict) = &report.verdict {
-            for kind in [conditions::INSTANCE, conditions::READY] {
-                conditions::set(&mut status.conditions, kind, verdict, generation, now);
-            }
-        }
+        conditions::tell(&mut status.conditions, conditions::INSTANCE, report.paused, report.verdict.as_ref(), generation, now);
         if report.provisioned {
             status.initialization = Some(Initialization { provisioned: true });
             let ip = |address: &String| MachineAddress { kind: "InternalIP".to_owned(), address: address.clone() };

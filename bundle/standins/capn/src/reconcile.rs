@@ -57,16 +57,13 @@ pub enum Edit {
 
 impl Edit {
     /// Carries it out, and gives the object as it is now.
-    pub async fn apply<K>(&self, api: &Api<K>, object: &K) -> Result<K, kube::Error>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    async fn apply<K: Managed>(&self, object: &K, context: &Context) -> Result<K, kube::Error> {
         let patch = match self {
             Self::AddFinalizer => finalizers(object, true),
             Self::RemoveFinalizer => finalizers(object, false),
             Self::Merge(patch) => patch.clone(),
         };
-        api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+        api_of(object, context).patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
     }
 }
 
@@ -98,7 +95,7 @@ async fn converge<K: Managed>(object: &mut K, context: &Context) -> Result<Optio
     loop {
         match object.step(context).await? {
             Step::Again => {}
-            Step::Edit(edit) => *object = edit.apply(&api_of(object, context), object).await?,
+            Step::Edit(edit) => *object = edit.apply(object, context).await?,
             Step::Rest(report) => return Ok(report),
         }
     }
@@ -119,7 +116,7 @@ fn api_of<K: Managed>(object: &K, context: &Context) -> Api<K> {
 }
 
 /// The finalizer of a kind.
-pub fn finalizer<K: Resource<DynamicType = ()>>() -> String {
+fn finalizer<K: Resource<DynamicType = ()>>() -> String {
     format!("{}.{}", K::kind(&()).to_lowercase(), K::group(&()))
 }
 
