@@ -37,6 +37,11 @@ impl AbsolutePath {
         let climbs = path.components().any(|part| part == Component::ParentDir);
         (path.is_absolute() && !climbs).then_some(Self(path))
     }
+
+    /// What is said of a text that is none.
+    pub(crate) fn complaint(text: &str) -> String {
+        format!("`{text}` is not an absolute path without `..`")
+    }
 }
 
 /// For literals in code, such as defaults; what users give goes through [`AbsolutePath::new`].
@@ -63,7 +68,7 @@ impl AsRef<Path> for AbsolutePath {
 impl<'de> Deserialize<'de> for AbsolutePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::new(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an absolute path without `..`")))
+        Self::new(&text).ok_or_else(|| serde::de::Error::custom(Self::complaint(&text)))
     }
 }
 

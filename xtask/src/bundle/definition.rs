@@ -198,7 +198,7 @@ pub struct Instance {
 impl Instance {
     /// Where its files are in a bundle.
     pub fn folder(&self) -> String {
-        format!("instances/{}", self.alias.replace('/', "-"))
+        folder_of_instance(&self.alias)
     }
 }
 
@@ -270,6 +270,17 @@ pub struct PublishedInstance {
     pub image: String,
     /// Where there is none, the newest is taken.
     pub fingerprint: Option<String>,
+}
+
+impl PublishedInstance {
+    /// Where its files are in a bundle.
+    pub fn folder(&self) -> String {
+        folder_of_instance(&self.alias)
+    }
+}
+
+fn folder_of_instance(alias: &str) -> String {
+    format!("instances/{}", alias.replace('/', "-"))
 }
 
 impl fmt::Display for PublishedInstance {

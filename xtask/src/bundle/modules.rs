@@ -93,9 +93,17 @@ impl<'a> Part<'a> {
     /// The parts of these names. If none is named, all but those that are made on request and that nobody has asked for yet.
     fn chosen(modules: &'a Modules, bundle: &Path, only: &[String]) -> Result<Vec<Self>, Error> {
         let mut parts = chosen(Self::all(modules), Part::name, only)?;
-        let waits = |part: &Self| matches!(part, Self::Instance(instance) if instance.on_request && !bundle.join(instance.folder()).exists());
-        parts.retain(|part| !only.is_empty() || !waits(part));
+        if only.is_empty() {
+            parts.retain(|part| !part.waits_for_request(bundle));
+        }
         Ok(parts)
+    }
+
+    fn waits_for_request(&self, bundle: &Path) -> bool {
+        match self {
+            Self::Instance(instance) => instance.on_request && !bundle.join(instance.folder()).exists(),
+            _ => false,
+        }
     }
 
     fn name(&self) -> &str {

@@ -80,7 +80,7 @@ pub async fn fetch(downloads: &Downloads, wanted: &PublishedInstance, bundle: &P
         published,
     })?;
 
-    let folder = format!("instances/{}", wanted.alias.replace('/', "-"));
+    let folder = wanted.folder();
     let mut entries = Vec::new();
     let rootfs = if found.metadata.is_some() { "rootfs.squashfs" } else { "image.tar.gz" };
     let metadata = found.metadata.map(|item| (Role::InstanceMetadata, "metadata.tar.xz", item));

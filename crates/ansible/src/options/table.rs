@@ -174,7 +174,7 @@ impl OptionSpec {
                 return Some(format!("`{}` is not one of {}", self.shown(text), self.choices.join(", ")));
             }
             if self.kind == Kind::Path && AbsolutePath::new(text).is_none() {
-                return Some(format!("`{text}` is not an absolute path without `..`"));
+                return Some(AbsolutePath::complaint(text));
             }
             if self.min_length.is_some_and(|least| (text.chars().count() as u64) < least) {
                 return Some("must not be empty".into());
