@@ -106,10 +106,10 @@ class Lab:
                 self.lxd.delete(f"certificates/{entry['fingerprint']}")
         if self.find_project():
             # First what may be making others.
-            for is_first in (True, False):
-                for instance in self._members("instances"):
-                    if (instance["name"] == self.instance) == is_first:
-                        self._drop(instance)
+            if bootstrap := self.find_instance():
+                self._drop(bootstrap)
+            for instance in self._members("instances"):
+                self._drop(instance)
             for kind, key in (("images", "fingerprint"), ("profiles", "name")):
                 for found in self._members(kind):
                     if found[key] != "default":
