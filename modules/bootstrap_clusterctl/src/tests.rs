@@ -265,3 +265,9 @@ fn patience_covers_what_clusterctl_waits_for() {
         }
     }
 }
+
+#[test]
+fn other_steps_find_the_kubeconfig_where_it_is_written() {
+    let step = BootstrapClusterctl::default();
+    assert_eq!(step.kubeconfig_path(), step.opt_root.join(machine::BOOTSTRAP_KUBECONFIG));
+}
