@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     Error,
-    registry::{ContentDigest, Reference},
+    reference::{ContentDigest, Reference},
 };
 
 /// What is made of package registries.

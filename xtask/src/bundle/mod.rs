@@ -9,6 +9,7 @@ mod instance;
 mod modules;
 mod part;
 mod program;
+mod reference;
 mod registry;
 #[cfg(test)]
 mod site;
