@@ -3,7 +3,6 @@
 use std::{
     env,
     io::Write as _,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -38,7 +37,7 @@ impl Needs {
             require("pkg-config", "pkg-config");
         }
         if self.systems {
-            require("debootstrap", "debootstrap");
+            require("mmdebstrap", "mmdebstrap");
             require("mksquashfs", "squashfs-tools");
         }
         for library in &self.libraries {
@@ -64,9 +63,8 @@ fn go_version() -> Result<String, Error> {
 }
 
 fn is_installed(program: &str) -> bool {
-    // debootstrap is among the programs for root alone, whose folder not every root has in its path.
     let folders = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&folders).chain([PathBuf::from("/usr/sbin")]).any(|folder| folder.join(program).is_file())
+    env::split_paths(&folders).any(|folder| folder.join(program).is_file())
 }
 
 /// Runs a program to its end. Returns what it printed.
