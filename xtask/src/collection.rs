@@ -1,5 +1,5 @@
 use std::{
-    fs, io,
+    env, fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -15,7 +15,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Architecture {
     /// Go's and Debian's name.
     pub name: &'static str,
-    target: &'static str,
+    pub target: &'static str,
 }
 
 /// Every CPU that an executable can be made for.
@@ -35,7 +35,7 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
     let stage = root.join("target/collection/ansible_collections/k8slab/capi");
     let executables = architectures
         .iter()
-        .map(|arch| Ok((arch.name, executable(root, arch, "dispatch", "k8slab-steps")?)))
+        .map(|arch| Ok((arch.name, executable(root, arch, "release", "dispatch", "k8slab-steps")?)))
         .collect::<Result<Vec<_>, Error>>()?;
     assemble(root, &stage, &executables)?;
 
@@ -53,23 +53,19 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
     fs::write(&packed, digest).map_err(Error::at(&packed))
 }
 
-/// Compiles a package of the workspace for a CPU. Returns where its executable of this name is.
-pub fn executable(root: &Path, architecture: &Architecture, package: &str, name: &str) -> Result<PathBuf, Error> {
+/// Compiles a package of the workspace for a CPU, as one of cargo's profiles says. Returns where its executable of this name is.
+pub fn executable(root: &Path, architecture: &Architecture, profile: &str, package: &str, name: &str) -> Result<PathBuf, Error> {
     let rust_flags = format!("CARGO_TARGET_{}_RUSTFLAGS", architecture.target.to_uppercase().replace('-', "_"));
+    let target = root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(root)
         // Static, so that it runs whatever C library the host has.
         .env(rust_flags, "-C target-feature=+crt-static")
-        .args(["build", "--release", "--package", package, "--target", architecture.target, "--target-dir"])
-        .arg(root.join("target"));
+        .args(["build", "--profile", profile, "--package", package, "--target", architecture.target, "--target-dir"])
+        .arg(&target);
     run(cargo)?;
-    Ok(executable_path(root, architecture, name))
-}
-
-/// Where such an executable is once it is compiled.
-pub fn executable_path(root: &Path, architecture: &Architecture, name: &str) -> PathBuf {
-    root.join("target").join(architecture.target).join("release").join(name)
+    Ok(target.join(architecture.target).join(profile).join(name))
 }
 
 fn assemble(root: &Path, stage: &Path, executables: &[(&str, PathBuf)]) -> Result<(), Error> {

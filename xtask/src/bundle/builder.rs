@@ -1,13 +1,13 @@
 //! What those who make the parts of a bundle share.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bundle::{Entry, Role, digest};
+use serde::Serialize;
 
 use super::{
     Error,
@@ -41,8 +41,9 @@ pub struct Builder<'a> {
     pub bundle: PathBuf,
     pub notes: Notes,
     pub modules: &'a Modules,
-    pub built: RefCell<BTreeMap<String, Rc<Built>>>,
-    pub archived: RefCell<BTreeMap<String, Entry>>,
+    /// What was looked at in this run.
+    built: Mutex<BTreeMap<String, Arc<Built>>>,
+    archived: Mutex<BTreeMap<String, Entry>>,
 }
 
 /// A program that is built.
@@ -65,9 +66,17 @@ impl<'a> Builder<'a> {
             bundle: bundle.to_owned(),
             notes,
             modules: &definition.modules,
-            built: RefCell::default(),
-            archived: RefCell::default(),
+            built: Mutex::default(),
+            archived: Mutex::default(),
         }
+    }
+
+    pub fn built(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Built>>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn archived(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.archived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn entry(&self, path: String, role: Role, name: &str, version: &str) -> Entry {
@@ -86,6 +95,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What a part is made of.
+    pub fn inputs(&self, definition: &impl Serialize, files: &[PathBuf], parts: &[&Inputs]) -> Result<Inputs, Error> {
+        Inputs::of(&self.root, definition, files, parts)
+    }
+
     /// With the digest of the file as it lies in the bundle.
     pub fn sealed(&self, entry: Entry) -> Result<Entry, Error> {
         let output = self.bundle.join(&entry.path);
@@ -102,7 +116,7 @@ impl<'a> Builder<'a> {
 }
 
 /// What these programs were made of, each named once.
-pub fn origins<'a>(programs: impl IntoIterator<Item = &'a Rc<Built>>) -> String {
+pub fn origins<'a>(programs: impl IntoIterator<Item = &'a Arc<Built>>) -> String {
     let mut origins: Vec<_> = programs.into_iter().map(|built| built.origin.as_str()).collect();
     origins.dedup();
     origins.join(" ")

@@ -52,7 +52,7 @@ impl Builder<'_> {
         let mut parts: Vec<_> = programs.values().map(|built| &built.inputs).collect();
         parts.extend(archives.iter().map(|archive| &archive.inputs));
         parts.push(&tree.inputs);
-        let inputs = Inputs::of(instance, &files, &parts)?;
+        let inputs = self.inputs(instance, &files, &parts)?;
         let rootfs = output.join("rootfs.squashfs");
         self.notes.make(&rootfs, &inputs, || {
             let overlay = self.work.join(&folder);
@@ -91,7 +91,7 @@ impl Builder<'_> {
         let mut files = vec![recipes.join("make")];
         files.extend(folders.iter().map(|folder| folder.join("packages")));
         let path = self.work.join(format!("systems/{recipe}.tar"));
-        let inputs = Inputs::of(&"tree", &files, &[])?;
+        let inputs = self.inputs(&"tree", &files, &[])?;
         self.notes.make(&path, &inputs, || run(self.make_instances("tree").arg(&path).args(&folders)).map(drop))?;
         Ok(Made { path, inputs })
     }
@@ -100,7 +100,7 @@ impl Builder<'_> {
     pub fn debian_programs(&self, recipe: &str, programs: &[String]) -> Result<Made, Error> {
         let tree = self.tree(recipe)?;
         let path = self.work.join(format!("systems/{recipe}-programs"));
-        let inputs = Inputs::of(&json!(programs), &[], &[&tree.inputs])?;
+        let inputs = self.inputs(&json!(programs), &[], &[&tree.inputs])?;
         self.notes
             .make(&path, &inputs, || run(self.make_instances("programs").arg(&tree.path).arg(&path).args(programs)).map(drop))?;
         Ok(Made { path, inputs })

@@ -16,6 +16,7 @@ mod site;
 mod streams;
 mod tools;
 mod upstream;
+mod workspace;
 
 use std::{
     env, fs,

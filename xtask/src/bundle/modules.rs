@@ -6,6 +6,8 @@ use std::{
     fmt, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, mpsc},
+    thread,
     time::Instant,
 };
 
@@ -24,22 +26,40 @@ use super::{
     tools::{Needs, run, run_with},
 };
 
+/// How many parts are made side by side: what one leaves of the machine while it downloads or links is enough for another.
+const AT_A_TIME: usize = 2;
+
 /// Builds what is missing or out of date of the named parts, or of all.
 pub fn fill(root: &Path, work: &Path, bundle: &mut Filling, only: &[String]) -> Result<(), Error> {
     let definition = Definition::read(root)?;
     let parts = Part::chosen(&definition.modules, bundle.folder(), only)?;
     let go = Part::needs(&parts, &definition.modules).check()?;
     let builder = Builder::new(root, work, bundle.folder(), &definition, go, Notes::in_folder(&notes(work))?);
-    for (number, part) in (1..).zip(&parts) {
-        say(format_args!("{number}/{} {part}", parts.len()));
-        let start = Instant::now();
-        bundle.add(builder.make(part)?)?;
-        let seconds = start.elapsed().as_secs_f64();
-        if seconds > 1.0 {
-            say(format_args!("{number}/{} {part}: {seconds:.1} s", parts.len()));
+    let next = Mutex::new((1..).zip(&parts));
+    let (done, outcomes) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            let (next, builder, parts, done) = (&next, &builder, parts.len(), done.clone());
+            let take = move || next.lock().ok()?.next();
+            scope.spawn(move || {
+                while let Some((number, part)) = take() {
+                    say(format_args!("{number}/{parts} {part}"));
+                    let start = Instant::now();
+                    let outcome = builder.make(part);
+                    let seconds = start.elapsed().as_secs_f64();
+                    if outcome.is_ok() && seconds > 1.0 {
+                        say(format_args!("{number}/{parts} {part}: {seconds:.1} s"));
+                    }
+                    // Nobody listens any more when another part has failed.
+                    if done.send(outcome).is_err() {
+                        break;
+                    }
+                }
+            });
         }
-    }
-    Ok(())
+        drop(done);
+        outcomes.into_iter().try_for_each(|outcome| bundle.add(outcome?))
+    })
 }
 
 /// What `fill` would make.
@@ -183,7 +203,7 @@ impl Builder<'_> {
         let carried = k3s.carries.iter().map(|name| self.program(name)).collect::<Result<Vec<_>, _>>()?;
         let parts: Vec<_> = [&launcher, &pack].into_iter().chain(&carried).map(|built| &built.inputs).collect();
         let output = self.bundle.join("bin/k3s");
-        self.notes.make(&output, &Inputs::of(k3s, &[], &parts)?, || {
+        self.notes.make(&output, &self.inputs(k3s, &[], &parts)?, || {
             let programs = carried.iter().map(|built| &built.path);
             run(Command::new(&pack.path).arg(&output).arg(&launcher.path).args(programs)).map(drop)
         })?;
@@ -194,7 +214,7 @@ impl Builder<'_> {
     fn provider(&self, provider: &Provider) -> Result<Vec<Entry>, Error> {
         let version = self.version(&provider.of)?;
         let kustomize = self.program("kustomize")?;
-        let inputs = Inputs::of(&json!([provider, version]), &[], &[&kustomize.inputs])?;
+        let inputs = self.inputs(&json!([provider, version]), &[], &[&kustomize.inputs])?;
         let folder = format!("providers/{}/{version}", provider.name);
         let origin = self.origin(&provider.of)?;
         let shared = |path: String, role| Entry {
@@ -231,7 +251,7 @@ impl Builder<'_> {
     fn infrastructure(&self, wanted: &Infrastructure) -> Result<Vec<Entry>, Error> {
         let program = self.program(&wanted.of)?;
         let image = wanted.image.replace("{version}", &program.version);
-        let inputs = Inputs::of(wanted, &[], &[&program.inputs])?;
+        let inputs = self.inputs(wanted, &[], &[&program.inputs])?;
         let folder = format!("providers/{}/{}", wanted.name, program.version);
         let print = |path: String, role, arguments: &[&str]| {
             let output = self.bundle.join(&path);
@@ -255,7 +275,7 @@ impl Builder<'_> {
         let helm = self.program("helm")?;
         let path = format!("cert-manager/{version}/cert-manager.yaml");
         let output = self.bundle.join(&path);
-        self.notes.make(&output, &Inputs::of(&json!([wanted, version, kubernetes]), &[], &[&helm.inputs])?, || {
+        self.notes.make(&output, &self.inputs(&json!([wanted, version, kubernetes]), &[], &[&helm.inputs])?, || {
             let chart = self.work.join("cert-manager-chart");
             if chart.exists() {
                 fs::remove_dir_all(&chart).map_err(Error::at(&chart))?;
@@ -283,7 +303,7 @@ impl Builder<'_> {
             Source::Ours(file) => vec![self.source.join(file)],
             Source::Module(_) => Vec::new(),
         };
-        self.notes.make(&output, &Inputs::of(&json!([wanted, version]), &ours, &[])?, || {
+        self.notes.make(&output, &self.inputs(&json!([wanted, version]), &ours, &[])?, || {
             let source = match &wanted.source {
                 Source::Ours(file) => self.source.join(file),
                 Source::Module(file) => self.module(&wanted.of)?.join(file),
@@ -297,14 +317,14 @@ impl Builder<'_> {
 
     /// Lists an archive of container images, looked at once in a run.
     pub fn archive(&self, archive: &Archive) -> Result<Entry, Error> {
-        if let Some(entry) = self.archived.borrow().get(&archive.name) {
+        if let Some(entry) = self.archived().get(&archive.name) {
             return Ok(entry.clone());
         }
         let assembled = self.assembled(archive)?;
         let entry = self.entry(archive_path(archive), Role::Images, &archive.name, &assembled.version);
         let (origin, images) = (assembled.origin, assembled.references);
         let entry = self.sealed(Entry { origin, images, standin: archive.standin, differs: archive.differs.clone(), ..entry })?;
-        self.archived.borrow_mut().insert(archive.name.clone(), entry.clone());
+        self.archived().insert(archive.name.clone(), entry.clone());
         Ok(entry)
     }
 
@@ -322,7 +342,7 @@ impl Builder<'_> {
         let mut parts: Vec<_> = programs.values().map(|built| &built.inputs).collect();
         parts.push(&assembler.inputs);
         parts.extend(debian.iter().map(|made| &made.inputs));
-        let inputs = Inputs::of(&json!([archive, version]), &[], &parts)?;
+        let inputs = self.inputs(&json!([archive, version]), &[], &parts)?;
         self.notes.make(&path, &inputs, || {
             let mut shared: Vec<_> = archive.links.iter().map(|(path, target)| json!({"path": path, "link": target})).collect();
             if let Some(made) = &debian {
