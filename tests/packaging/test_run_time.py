@@ -1,7 +1,10 @@
 """The action plugin under real ansible-core, with the scripted stand-in for an executable."""
 
+from pathlib import Path
+
 import pytest
 
+HERE = Path(__file__).parent
 PROGRESS = [[{"seconds": 1.2, "stage": "image", "message": "importing"}], [{"seconds": 2.0, "stage": "image", "message": "imported"}]]
 # What Ansible renders or treats specially in a result.
 ANSWER = {
@@ -148,6 +151,41 @@ def test_an_unknown_cpu_is_refused(play):
 def test_nothing_stays_in_the_temporary_folder(play, tmp_path):
     play(step(progress=PROGRESS), step())
     assert list((tmp_path / "remote").iterdir()) == []
+
+
+class TestSending:
+    @pytest.fixture
+    def sent(self, play, tmp_path):
+        """Runs a step three times on a host, and gives how often its executable was sent."""
+        size = (HERE / "stand_in").stat().st_size
+        log = tmp_path / "sent"
+
+        def sent(**variables):
+            log.write_text("")
+            played = play(*[step()] * 3, variables={"ansible_connection": "far", "far_sent": str(log)} | variables)
+            assert not any(result.get("failed") for result in played.results)
+            return log.read_text().split().count(str(size))
+
+        return sent
+
+    def test_an_executable_is_sent_once(self, sent, tmp_path):
+        assert [sent(), sent()] == [1, 0]
+        (kept,) = (tmp_path / "remote").iterdir()
+        assert kept.read_bytes() == (HERE / "stand_in").read_bytes()
+
+    def test_what_somebody_else_has_written_is_not_run(self, sent, tmp_path):
+        sent()
+        (kept,) = (tmp_path / "remote").iterdir()
+        kept.write_text("#!/bin/sh\nexit 1\n")
+        assert sent() == 1
+        assert kept.read_bytes() == (HERE / "stand_in").read_bytes()
+
+    def test_another_executable_takes_its_place(self, sent, tmp_path):
+        (tmp_path / "remote").mkdir()
+        old = tmp_path / "remote" / "k8slab-executable-of-an-earlier-release"
+        old.touch()
+        assert sent() == 1
+        assert not old.exists()
 
 
 class TestSummary:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -19,6 +20,8 @@ display = Display()
 
 COLLECTION = "k8slab.capi"
 EXECUTABLES = Path(__file__).resolve().parents[1] / "modules" / "bin"
+# How a host's file begins that holds an executable for later tasks.
+KEPT = "k8slab-executable-"
 # What `uname -m` and Ansible's facts call a CPU, and what the collection calls it.
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -67,6 +70,24 @@ class ActionModule(ActionBase):
             self._explain_refusal(architecture)
         job = result.pop("_k8slab_job", None)
         return self._follow(job, task_vars) if job else result
+
+    def _transfer_file(self, local_path, remote_path):
+        """Sends an executable once: later tasks take what the host has kept of it, as far as it is still the same."""
+        path = Path(os.fsdecode(local_path))
+        if self._connection.transport == "local" or path.parent.parent.resolve() != EXECUTABLES:
+            return super()._transfer_file(local_path, remote_path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        folder = os.path.dirname(self._connection._shell.tmpdir)
+        kept = f"{folder}/{KEPT}{digest[:16]}"
+        here = shlex.quote(remote_path)
+        # The copy is what is verified, as it alone is in a folder that nobody else can write to.
+        taken = f"cp {shlex.quote(kept)} {here} && echo {shlex.quote(f'{digest}  {remote_path}')} | sha256sum -c"
+        if self._low_level_execute_command(taken, sudoable=False)["rc"] != 0:
+            super()._transfer_file(local_path, remote_path)
+            keep = f"rm -f {shlex.quote(folder)}/{KEPT}*; cp {here} {shlex.quote(kept)}"
+            # Without it, the next task sends the executable again, and that is all.
+            self._low_level_execute_command(keep, sudoable=False)
+        return remote_path
 
     def _architecture(self, task_vars):
         shipped = sorted(entry.name for entry in EXECUTABLES.glob("*") if entry.is_dir())
