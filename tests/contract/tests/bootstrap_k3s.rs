@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 
 use contract::trial;
 use contract::{Backend, Guests, Kubernetes, Lxd, Outcome, Step, Substrate, program};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 contract::on_every_lxd!(
     installs_and_keeps,
     repairs_what_was_changed,
+    gives_k3s_its_execute_bit,
     keeps_its_token_to_itself,
     takes_the_images_of_a_bundle,
     says_what_is_missing,
@@ -122,6 +124,22 @@ fn repairs_what_was_changed(lxd: &Lxd) {
         trial::foresees_and_does(lxd, &step);
         trial::changes_nothing(lxd, &step);
     }
+}
+
+fn gives_k3s_its_execute_bit(lxd: &Lxd) {
+    let bed = Bed::make(lxd);
+    fs::set_permissions(bed.host.path().join("k3s"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mode = || lxd.rest().header(&bed.substrate.file(K3S), "x-lxd-mode");
+    trial::foresees_and_does(lxd, &bed.install());
+    assert_eq!(mode(), "0755");
+
+    let program = lxd.rest().download(&bed.substrate.file(K3S)).unwrap();
+    bed.remove(K3S);
+    lxd.rest().upload(&bed.substrate.file(K3S), program);
+    assert_eq!(mode(), "0644");
+    trial::foresees_and_does(lxd, &bed.install());
+    assert_eq!(mode(), "0755");
+    trial::changes_nothing(lxd, &bed.install());
 }
 
 fn keeps_its_token_to_itself(lxd: &Lxd) {
