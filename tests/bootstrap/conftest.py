@@ -30,18 +30,28 @@ class Bootstrapped:
     def kubectl(self):
         return [*self.cut.command, self.folder / "opt" / "bin" / "kubectl", "--kubeconfig", self.kubeconfig]
 
-    def bootstrap(self, *options, expect=0, **variables):
+    @property
+    def clusterctl_config(self):
+        return self.folder / "opt" / "etc" / "bootstrap_clusterctl" / "clusterctl.yaml"
+
+    def start_bootstrap(self, *options, **variables):
         """The bootstrap phase once more."""
-        running = self.ansible.start("k8slab.capi.bootstrap", self.variables | variables, options, within=self.cut.command)
-        return running.end(expect)
+        return self.ansible.start("k8slab.capi.bootstrap", self.variables | variables, options, within=self.cut.command)
+
+    def bootstrap(self, *options, expect=0, **variables):
+        return self.start_bootstrap(*options, **variables).end(expect)
 
 
 @pytest.fixture(scope="session")
 def made(ansible, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    with bundled(Lxd(), folder, "k8slab-bt", "8GiB") as (lab, variables):
-        plan = ansible.start("k8slab.capi.site", variables, ["--check", "--diff"]).end()
-        substrate = ansible.start("k8slab.capi.substrate", variables, []).end()
-        with Cut(lab) as cut:
-            run = ansible.start("k8slab.capi.bootstrap", variables, [], within=cut.command).end()
-            yield Bootstrapped(lab, cut, folder, variables, ansible, plan, substrate, run)
+    with bundled(Lxd(), folder, "k8slab-bt", "8GiB") as (lab, variables), Cut(lab) as cut:
+
+        def play(phase, *options):
+            return ansible.start(f"k8slab.capi.{phase}", variables, options, within=cut.command).end()
+
+        plan = play("site", "--check", "--diff")
+        substrate = play("substrate")
+        cut.connect()
+        run = play("bootstrap")
+        yield Bootstrapped(lab, cut, folder, variables, ansible, plan, substrate, run)

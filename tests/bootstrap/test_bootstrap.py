@@ -1,10 +1,14 @@
 """The bootstrap cluster: what is there after its phase, and that a second run and a look ahead change nothing."""
 
 import base64
+import contextlib
 import json
+import os
+import signal
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import yaml
 
@@ -137,6 +141,52 @@ def test_a_crash_loop_is_told_from_a_slow_start_and_mended(made):
     assert set(made.bootstrap("--tags", "bootstrap_k3s").changes) == {"bootstrap_k3s"}
     (node,) = kubectl(made, "get", "nodes")["items"]
     assert condition(node, "Ready") == "True"
+
+
+def clusterctl(made):
+    """The process id of the clusterctl that installs into this lab."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = command.read_bytes().split(b"\0")
+            if b"init" in words and str(made.folder / "opt").encode() in words[0]:
+                return int(command.parent.name)
+    return None
+
+
+def parent(process):
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def await_providers(made, count):
+    """Returns as soon as clusterctl's inventory has so many."""
+    watching = ["get", "providers.clusterctl.cluster.x-k8s.io", "--all-namespaces", "--watch", "--output=name"]
+    seen = set()
+    with subprocess.Popen([*made.kubectl, "--request-timeout=120s", *watching], stdout=subprocess.PIPE, text=True) as watch:
+        while len(seen) < count and (name := watch.stdout.readline()):
+            seen.add(name)
+        watch.terminate()
+    assert len(seen) == count, seen
+
+
+def test_an_installation_that_is_killed_after_any_provider_is_gone_on_with(made):
+    subprocess.run(
+        [*made.cut.command, made.folder / "opt" / "bin" / "clusterctl", "delete", "--all", "--include-namespace"]
+        + ["--config", made.clusterctl_config, "--kubeconfig", made.kubeconfig],
+        env={"CLUSTERCTL_DISABLE_VERSIONCHECK": "true", "HOME": str(made.folder), "PATH": "/usr/bin:/bin"},
+        check=True,
+        capture_output=True,
+    )
+    for count in range(1, len(PROVIDERS)):
+        running = made.start_bootstrap("--tags", "bootstrap_clusterctl")
+        await_providers(made, count)
+        installer = clusterctl(made)
+        for process in (parent(installer), installer):
+            os.kill(process, signal.SIGKILL)
+        assert running.end(2).tasks[-1]["result"]["code"] == "JOB_LOST"
+    made.bootstrap()
+    test_every_controller_is_available(made)
+    test_every_provider_has_its_pinned_version(made)
+    assert made.bootstrap().changes == {}
 
 
 def test_nothing_went_further_than_the_lab(made):

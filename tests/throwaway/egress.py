@@ -44,7 +44,7 @@ class Cut:
     def __enter__(self):
         run("ip", "netns", "add", self._name)
         run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", "lab", "netns", self._name)
-        run("ip", "link", "set", self._cable, "master", self._lab.network, "up")
+        run("ip", "link", "set", self._cable, "up")
         for link in ("lo", "lab"):
             run(*self.command, "ip", "link", "set", link, "up")
         for subnet, own in ((self._lab.ipv4, 250), (self._lab.ipv6, 0xFFFA)):
@@ -68,6 +68,10 @@ class Cut:
             ["ip", "netns", "delete", self._name],
         ):
             subprocess.run(command, check=False, capture_output=True)
+
+    def connect(self):
+        """Leads to the lab, once it has a network."""
+        run("ip", "link", "set", self._cable, "master", self._lab.network)
 
     def attempts(self):
         """How many packets were refused, by where they came from."""
