@@ -1,15 +1,14 @@
 """Measures everything in turn, several times over, so that a machine whose speed drifts is fair to all."""
 
 import argparse
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 from throwaway.lab import Lab
 from throwaway.playbook import Ansible
 
-from bench import peer, rest, ssh
+from bench import bootstrap, peer, rest, ssh
+from bench.figures import in_turn, median, say, timed, unchanged
 from bench.step import Step
 
 FIVE_ROLES = [
@@ -37,6 +36,7 @@ def main():
             one_step(lab, options.rounds)
         finally:
             lab.destroy()
+        bootstrap.measure(ansible, Path(folder), options.rounds)
     say("lxd_step_binary_mb", megabytes(RELEASE.stat().st_size))
     say("all_steps_binary_mb", megabytes(COLLECTION_BINARY.stat().st_size))
     say("tarball_mb", megabytes(options.tarball.stat().st_size))
@@ -67,14 +67,7 @@ def again(ansible, lab, rounds, ssh_variables):
         "peer_modules": lambda: unchanged(ansible.play(*tasks, variables=lab.variables)),
         "raw_rest": lambda: rest.read(lab),
     }
-    durations = {name: [] for name in ways}
-    for round_number in range(rounds + 1):
-        for name, run in ways.items():
-            seconds = timed(run)
-            # The first round warms every cache and does not count.
-            if round_number:
-                durations[name].append(seconds)
-    medians = {name: median(seconds) for name, seconds in durations.items()}
+    medians = in_turn(ways, rounds)
     for name, seconds in medians.items():
         say(f"{name}_s", seconds)
     say("five_roles_over_empty_playbook", medians["five_roles"] / medians["empty_playbook"])
@@ -98,27 +91,8 @@ def five_roles(ansible, lab, variables=None):
     return ansible.play(roles=FIVE_ROLES, variables=lab.variables | (variables or {}))
 
 
-def unchanged(played):
-    if played.recap["changed"]:
-        raise AssertionError(f"something changed:\n{played.stdout}")
-
-
-def timed(run, *arguments):
-    start = time.perf_counter()
-    run(*arguments)
-    return time.perf_counter() - start
-
-
-def median(seconds):
-    return statistics.median(seconds)
-
-
 def megabytes(size):
     return size / 1e6
-
-
-def say(name, value):
-    print(f"{name}: {value:.3f}", flush=True)
 
 
 main()
