@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,11 @@ CORE = "cluster.x-k8s.io/v1beta2"
 INFRASTRUCTURE = "infrastructure.cluster.x-k8s.io/v1alpha2"
 BALANCER = {"lxc": {"instanceSpec": {"profiles": ["capi-base"]}}}
 # Of Kubernetes, the newest last.
-RELEASES = sorted(path.name.removeprefix("kubeadm-") for path in (BUNDLE / "instances").glob("kubeadm-*"))
+RELEASES = sorted(
+    instance["version"]
+    for instance in tomllib.loads(Path("bundle/modules.toml").read_text())["instances"]
+    if instance["alias"].startswith("kubeadm/")
+)
 MANIFEST = Path(__file__).with_name("cluster.yaml")
 
 

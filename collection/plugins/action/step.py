@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
         if self._connection.transport == "local" or path.parent.parent.resolve() != EXECUTABLES:
             return super()._transfer_file(local_path, remote_path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        folder = os.path.dirname(self._connection._shell.tmpdir)
+        folder = os.path.dirname(self._connection._shell.tmpdir.rstrip("/"))
         kept = f"{folder}/{KEPT}{digest[:16]}"
         here = shlex.quote(remote_path)
         # The copy is what is verified, as it alone is in a folder that nobody else can write to.
