@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from management import RELEASES, Kubernetes, Management
@@ -27,9 +28,21 @@ def pytest_collection_modifyitems(config, items):
 
 
 @contextlib.contextmanager
+def room_for_instances():
+    """What the step base_system sets: all instances of a host share the kernel's inotify instances, and each systemd takes some."""
+    limit, wanted = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
+    found = int(limit.read_text())
+    limit.write_text(str(max(found, wanted)))
+    try:
+        yield
+    finally:
+        limit.write_text(str(found))
+
+
+@contextlib.contextmanager
 def bring_up(ansible, folder, aliases):
     """A lab with a bootstrap cluster, for as long as it is needed."""
-    with bundled(Lxd(), folder, "k8slab-pr", "16GiB", ["haproxy", *aliases]) as (lab, variables):
+    with room_for_instances(), bundled(Lxd(), folder, "k8slab-pr", "16GiB", ["haproxy", *aliases]) as (lab, variables):
         variables["bootstrap_clusterctl_config_path"] = str(folder / "clusterctl.yaml")
         subprocess.run(["ip", "link", "add", lab.bridge, "up", "type", "bridge"], check=True)
         ansible.start("k8slab.capi.substrate", variables, []).end()

@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt, runtime::controller::Action};
 
-use crate::{balancer, conditions::Verdict, identity, identity::Identities};
+use crate::{balancer, conditions::Verdict, deed, identity, identity::Identities};
 
 /// The pauses between attempts that failed grow from the first to the last. What can be watched is not waited for so.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -27,6 +27,9 @@ pub enum Error {
     /// LXD does not answer as it should.
     #[error(transparent)]
     Lxd(#[from] lxd::Error),
+    /// Something was not done in LXD.
+    #[error(transparent)]
+    Deed(#[from] deed::Error),
     /// The load balancer does not serve.
     #[error(transparent)]
     Balancer(#[from] balancer::Error),
@@ -44,6 +47,7 @@ impl Error {
             Self::Kube(_) => None,
             Self::Identity(error) => error.verdict(),
             Self::Lxd(error) => Some(identity::refusal(error)),
+            Self::Deed(error) => Some(error.verdict()),
             Self::Balancer(error) => Some(error.verdict()),
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ansible::Wait;
+use ansible::{Wait, WaitError};
 use lxd::{Client, State};
 use serde_json::{Value, json};
 
-use crate::{conditions::Verdict, instance::addresses};
+use crate::{conditions::Verdict, identity, instance::addresses};
 
 /// How long LXD may take for each.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -14,6 +14,36 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long LXD may take to stop an instance by force, in seconds.
 const STOPPING: u32 = 30;
+
+/// It was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// LXD does not answer as it should, or not in time.
+    #[error(transparent)]
+    Lxd(#[from] lxd::Error),
+    /// What runs in the instance ends at once.
+    #[error(
+        "the instance {0} stops by itself once it is started: `lxc console {0} --show-log` has its last words; \
+         where many instances run, fs.inotify.max_user_instances of the host may be too small for one more"
+    )]
+    Halted(String),
+}
+
+impl Error {
+    /// What is said of it on the object.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Lxd(error) => identity::refusal(error),
+            Self::Halted(_) => Verdict::no("InstanceStops", self.to_string()),
+        }
+    }
+}
+
+impl From<WaitError> for Error {
+    fn from(error: WaitError) -> Self {
+        Self::Lxd(error.into())
+    }
+}
 
 /// Something to do to an instance.
 #[derive(Debug, PartialEq)]
@@ -48,35 +78,40 @@ impl Deed {
     }
 
     /// Does it.
-    pub async fn carry_out(&self, client: &Client, name: &str) -> Result<(), lxd::Error> {
+    pub async fn carry_out(&self, client: &Client, name: &str) -> Result<(), Error> {
         let client = client.patient(PATIENCE);
         match self {
             Self::Create { body, target } => {
                 let path = target.as_ref().map_or_else(|| "instances".to_owned(), |target| format!("instances?target={target}"));
-                client.post(&path, body).await.map(drop)
+                client.post(&path, body).await.map(drop)?;
             }
             Self::Start => {
                 // A manager that was killed may have left LXD still making it.
                 client.settle("instances", name).await?;
-                client.set_instance_state(name, State::Start).await
+                client.set_instance_state(name, State::Start).await?;
             }
-            Self::AwaitAddress => await_address(&client, name).await,
+            Self::AwaitAddress => await_address(&client, name).await?,
             Self::Stop => {
                 client.settle("instances", name).await?;
                 let stop = json!({"action": "stop", "force": true, "timeout": STOPPING});
-                client.put(&format!("instances/{name}/state"), &stop, None).await.map(drop)
+                client.put(&format!("instances/{name}/state"), &stop, None).await?;
             }
-            Self::Delete => client.delete(&format!("instances/{name}")).await.map(drop),
+            Self::Delete => client.delete(&format!("instances/{name}")).await.map(drop)?,
         }
+        Ok(())
     }
 }
 
 /// LXD tells of no address, so it is asked.
-async fn await_address(client: &Client, name: &str) -> Result<(), lxd::Error> {
+async fn await_address(client: &Client, name: &str) -> Result<(), Error> {
     let wait = Wait::for_condition(format!("{name}: an address"), ADDRESS_PATIENCE);
-    let look = async || {
+    wait.until(async || {
         let state = client.instance_state(name).await?;
-        Ok(if addresses(&state).is_empty() { Err(format!("the instance is {} and has none", state.status)) } else { Ok(()) })
-    };
-    wait.until(look).await
+        match state.status.as_str() {
+            "Stopped" => Err(Error::Halted(name.to_owned())),
+            status if addresses(&state).is_empty() => Ok(Err(format!("the instance is {status} and has none"))),
+            _ => Ok(Ok(())),
+        }
+    })
+    .await
 }
