@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an object may be in the making. A pool takes ten seconds where no udev runs.
 const MAKING: Duration = Duration::from_secs(60);
 
+/// How often a list may be overtaken by the end of one of its objects.
+const LISTINGS_OVERTAKEN: usize = 4;
+
 /// An object as it was read, with the tag that a write of it must match.
 #[derive(Clone, Debug, Default)]
 pub struct Tagged<T> {
@@ -135,11 +138,14 @@ impl Client {
     /// All objects of a kind.
     pub async fn list<T: Object>(&self) -> Result<Vec<T>, Error> {
         let path = format!("{}?recursion=1", T::COLLECTION);
-        let listed = match self.get(&path).await {
-            // LXD 5.0 reads the objects one by one, and finds no list when one of them goes meanwhile.
-            Err(error) if error.is_not_found() => self.get(&path).await,
-            listed => listed,
-        };
+        let mut listed = self.get(&path).await;
+        // LXD 5.0 reads the objects one by one, and finds no list when one of them goes meanwhile.
+        for _ in 0..LISTINGS_OVERTAKEN {
+            match &listed {
+                Err(error) if error.is_not_found() => listed = self.get(&path).await,
+                _ => break,
+            }
+        }
         Ok(listed?.object)
     }
 

@@ -11,6 +11,7 @@ contract::on_every_lxd!(
     makes_and_keeps,
     makes_one_on_a_disk,
     repairs_and_respects,
+    looks_past_pools_of_others_that_go_meanwhile,
     wants_an_empty_disk,
     wants_a_source_of_its_own,
     keeps_what_was_settled,
@@ -90,6 +91,16 @@ fn repairs_and_respects(lxd: &Lxd) {
     assert_eq!((&live["config"]["rsync.bwlimit"], &live["config"]["user.owner"]), (&json!("10MB"), &json!("somebody")));
     let diff = json!(repaired.diff()).to_string();
     assert!(!diff.contains("somebody") && !diff.contains("volatile"), "a diff shows owned keys only: {diff}");
+}
+
+fn looks_past_pools_of_others_that_go_meanwhile(lxd: &Lxd) {
+    let pool = Folder::new(lxd);
+    pool.step(lxd).run().expect_changed();
+    lxd.relay().reset();
+    for nth in 1..=3 {
+        lxd.relay().on("GET", "/1.0/storage-pools").nth(nth).refuse(404, "Storage pool not found");
+    }
+    pool.step(lxd).run().expect_unchanged();
 }
 
 fn wants_an_empty_disk(lxd: &Lxd) {
