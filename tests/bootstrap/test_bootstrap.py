@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import yaml
+from throwaway.wait import eventually
 
 DEPLOYMENTS = {
     ("cert-manager", "cert-manager"),
@@ -176,10 +177,14 @@ def test_an_installation_that_is_killed_after_any_provider_is_gone_on_with(made)
         check=True,
         capture_output=True,
     )
+    # What is still being deleted is told of by a watch, too.
+    gone = lambda: kubectl(made, "get", "providers.clusterctl.cluster.x-k8s.io", "--all-namespaces")["items"] == []  # noqa: E731
+    assert eventually(gone) is True
     for count in range(1, len(PROVIDERS)):
         running = made.start_bootstrap("--tags", "bootstrap_clusterctl")
-        await_providers(made, count)
+        assert eventually(lambda: clusterctl(made) is not None, 120) is True
         installer = clusterctl(made)
+        await_providers(made, count)
         for process in (parent(installer), installer):
             os.kill(process, signal.SIGKILL)
         assert running.end(2).tasks[-1]["result"]["code"] == "JOB_LOST"
