@@ -138,7 +138,6 @@ def test_an_identity_that_is_revoked_in_the_middle(made, tmp_path):
         ("UnsupportedInstanceType", {"instanceType": "kind"}),
         ("ImageNotFound", {"image": {"name": "nothing"}}),
         ("ProfileNotFound", {"profiles": ["capi-base", "nothing"]}),
-        ("InstanceStops", {"config": {"limits.memory": "2MiB"}}),
         ("LxdRestrictionLowlevel", {"config": {"raw.lxc": "lxc.apparmor.profile=unconfined"}}),
     ],
 )
