@@ -177,6 +177,13 @@ def test_an_instance_that_is_not_ours(made, outside):
         lxd.delete("instances/taken", project=project)
 
 
+def test_an_instance_that_stops_by_itself(made, outside):
+    made.bare_machine(outside, "stops", config={"environment.SYSTEMD_PROC_CMDLINE": "systemd.unit=poweroff.target"})
+    print(made.kubernetes.tells("lxcmachine", "stops", "InstanceStops"))
+    made.delete("machine", "stops")
+    assert made.instance("stops") is None
+
+
 def test_bootstrap_data_that_changes(made, outside):
     made.bare_machine(outside, "bootstrap")
     made.kubernetes.wait("condition=Ready", "lxcmachine/bootstrap", seconds=90)

@@ -8,6 +8,7 @@ import tarfile
 import time
 
 import pytest
+import zstandard
 from management import NAMESPACE, RELEASES, Asked, Kubernetes
 from throwaway.bundled import BUNDLE
 from throwaway.wait import eventually
@@ -167,7 +168,7 @@ def manager_program(folder):
     with tarfile.open(BUNDLE / "images" / "infrastructure-incus.tar") as image:
         (manifest,) = json.load(image.extractfile("manifest.json"))
         for layer in manifest["Layers"]:
-            with tarfile.open(fileobj=image.extractfile(layer)) as files:
+            with zstandard.open(image.extractfile(layer)) as content, tarfile.open(fileobj=content, mode="r|") as files:
                 found = next((file for file in files if file.name == program.name), None)
                 if found:
                     program.write_bytes(files.extractfile(found).read())

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
-use crate::{Client, Error};
+use crate::{Client, Error, Exec};
 
 /// The headers that tell and set what a file is like begin with the server's name.
 const PREFIXES: [&str; 2] = ["X-LXD", "X-Incus"];
@@ -160,17 +160,35 @@ impl StagedFile<'_> {
         &self.staged
     }
 
+    /// What the file is like, which its name does not change.
+    pub async fn stat(&self) -> Result<Option<FileInfo>, Error> {
+        self.client.stat_file(self.instance, &self.staged).await
+    }
+
     /// Gives the file its name.
     pub async fn publish(self) -> Result<(), Error> {
         let moved = self.client.exec(self.instance, &["mv", "-f", "-T", &self.staged, &self.path]).await?;
-        if moved.code == 0 {
+        self.moved(&moved).await
+    }
+
+    /// Gives the file its name, and then one that says something of it.
+    pub async fn publish_with(self, about: Self) -> Result<(), Error> {
+        let script = r#"mv -f -T "$1" "$2" && mv -f -T "$3" "$4""#;
+        let command = ["sh", "-c", script, "publish", &self.staged, &self.path, &about.staged, &about.path];
+        let moved = self.client.exec(self.instance, &command).await?;
+        self.moved(&moved).await
+    }
+
+    async fn moved(&self, answer: &Exec) -> Result<(), Error> {
+        if answer.code == 0 {
             return Ok(());
         }
-        if self.client.stat_file(self.instance, &self.staged).await?.is_none() {
+        let request = format!("mv to {} in {}", self.path, self.instance);
+        if self.stat().await?.is_none() {
             // Another run has moved it, or what one that was killed left to LXD.
-            return Err(Error::Conflict { request: format!("mv to {} in {}", self.path, self.instance) });
+            return Err(Error::Conflict { request });
         }
-        Err(Error::Failed { request: format!("mv to {} in {}", self.path, self.instance), message: moved.stderr.trim().to_owned() })
+        Err(Error::Failed { request, message: answer.stderr.trim().to_owned() })
     }
 }
 

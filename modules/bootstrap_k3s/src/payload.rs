@@ -96,13 +96,11 @@ impl Payload {
         let source = self.source_state()?;
         let file = client.stage_file(instance, &self.path, self.mode, Source::File(&self.source)).await?;
         let version = if self.is_program { Some(try_out(client, instance, file.staged()).await?) } else { None };
-        file.publish().await?;
-        let placed = client.stat_file(instance, &self.path).await?;
-        let modified = placed.map(|info| info.modified).unwrap_or_default();
+        let modified = file.stat().await?.map(|info| info.modified).unwrap_or_default();
         let record = Record { sha256: sha256.to_owned(), version, modified, source };
         let text = serde_json::to_vec(&record).unwrap_or_default();
-        client.stage_file(instance, &self.record_path(), 0o644, Source::Bytes(&text)).await?.publish().await?;
-        Ok(())
+        let record = client.stage_file(instance, &self.record_path(), 0o644, Source::Bytes(&text)).await?;
+        Ok(file.publish_with(record).await?)
     }
 
     pub(crate) async fn record(&self, client: &Client, instance: &str) -> Result<Option<Record>, lxd::Error> {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Error,
     builder::{Builder, origins},
-    definition::Instance,
+    definition::{Archive, Instance},
     part::Inputs,
     program::sources,
     tools::run,
@@ -70,7 +70,7 @@ impl Builder<'_> {
         let entry = |file: &str, role| {
             let origin = ["Debian", &origins(programs.values())].join(" ").trim_end().to_owned();
             let entry = self.entry(format!("{folder}/{file}"), role, &instance.alias, &instance.version);
-            self.sealed(Entry { origin, differs: instance.differs.clone(), ..entry })
+            self.sealed(Entry { origin, differs: differs(instance, &wanted), ..entry })
         };
         let fingerprint = Some(fingerprint(&[output.join("metadata.tar.gz"), rootfs])?);
         let mut entries = vec![
@@ -111,6 +111,14 @@ impl Builder<'_> {
         make.arg(task);
         make
     }
+}
+
+/// How an image differs from what others make under its name, with what lies in it alone.
+fn differs(instance: &Instance, archives: &[&Archive]) -> Option<String> {
+    let inside = archives.iter().filter(|archive| archive.inside);
+    let inside = inside.filter_map(|archive| Some(format!("{}: {}", archive.name, archive.differs.as_ref()?)));
+    let notes: Vec<_> = instance.differs.clone().into_iter().chain(inside).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// Lays programs and links at their paths below a folder.

@@ -83,7 +83,7 @@ impl Deed {
         match self {
             Self::Create { body, target } => {
                 let path = target.as_ref().map_or_else(|| "instances".to_owned(), |target| format!("instances?target={target}"));
-                client.post(&path, body).await.map(drop)?;
+                client.post(&path, body).await?;
             }
             Self::Start => {
                 // A manager that was killed may have left LXD still making it.
@@ -96,7 +96,9 @@ impl Deed {
                 let stop = json!({"action": "stop", "force": true, "timeout": STOPPING});
                 client.put(&format!("instances/{name}/state"), &stop, None).await?;
             }
-            Self::Delete => client.delete(&format!("instances/{name}")).await.map(drop)?,
+            Self::Delete => {
+                client.delete(&format!("instances/{name}")).await?;
+            }
         }
         Ok(())
     }
