@@ -74,7 +74,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(made):
-    """One control plane and one worker, with their network; they leave nothing behind."""
+    """One control plane and one worker, with their network."""
     started = time.monotonic()
     since = lambda: time.monotonic() - started  # noqa: E731
     made.create("c1")
@@ -86,8 +86,4 @@ def cluster(made):
     registered = since()
     made.connect(api)
     api.wait("condition=Ready", "nodes", "--all", seconds=180)
-    yield Cluster("c1", api, initialized, registered, since())
-    started = time.monotonic()
-    made.delete("cluster", "c1", seconds=300)
-    print(f"deleted: {since():.1f} s")
-    assert made.found("c1") == {}
+    return Cluster("c1", api, initialized, registered, since())

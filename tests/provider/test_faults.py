@@ -149,6 +149,18 @@ def test_a_machine_that_cannot_be(made, outside, reason, spec):
     assert made.instance(name) is None
 
 
+def test_machines_that_are_made_at_once_have_ids_of_their_own(made, outside):
+    names = [f"twin-{number}" for number in range(6)]
+    for name in names:
+        made.bare_machine(outside, name)
+    for name in names:
+        made.kubernetes.wait("condition=Ready", f"lxcmachine/{name}", seconds=120)
+    ids = {made.instance(name)["config"]["volatile.idmap.base"] for name in names}
+    assert len(ids) == len(names), ids
+    for name in names:
+        made.delete("machine", name)
+
+
 def test_a_quota(made, outside):
     lxd, project = made.lab.lxd, f"projects/{made.lab.project}"
     count = len(lxd.get("instances", project=made.lab.project))
@@ -178,7 +190,9 @@ def test_an_instance_that_is_not_ours(made, outside):
 
 
 def test_an_instance_that_stops_by_itself(made, outside):
-    made.bare_machine(outside, "stops", config={"environment.SYSTEMD_PROC_CMDLINE": "systemd.unit=poweroff.target"})
+    # Without an interface, as the kernel alone would give it an address before it ends.
+    ends = {"config": {"environment.SYSTEMD_PROC_CMDLINE": "systemd.unit=poweroff.target"}, "devices": ["eth0,type=none"]}
+    made.bare_machine(outside, "stops", **ends)
     print(made.kubernetes.tells("lxcmachine", "stops", "InstanceStops"))
     made.delete("machine", "stops")
     assert made.instance("stops") is None

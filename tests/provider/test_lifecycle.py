@@ -45,18 +45,20 @@ def has_become(made, api, cluster, control_planes, workers, release):
 @pytest.fixture(scope="module")
 def large(made):
     """Three control planes and two workers of the older version."""
-    started = time.monotonic()
-    made.create("large", control_planes=3, workers=2, release=RELEASES[0])
-    made.kubernetes.wait("condition=ControlPlaneInitialized", "cluster/large", seconds=300)
-    api = made.workload("large")
-    made.connect(api)
-    grown = eventually(lambda: has_become(made, api, "large", 3, 2, RELEASES[0]), 600)
-    assert grown is True, grown
-    print(f"three control planes and two workers: {time.monotonic() - started:.1f} s")
-    yield api
-    started = time.monotonic()
-    made.delete("cluster", "large", seconds=300)
-    print(f"deleted: {time.monotonic() - started:.1f} s")
+    try:
+        started = time.monotonic()
+        made.create("large", control_planes=3, workers=2, release=RELEASES[0])
+        made.kubernetes.wait("condition=ControlPlaneInitialized", "cluster/large", seconds=300)
+        api = made.workload("large")
+        made.connect(api)
+        grown = eventually(lambda: has_become(made, api, "large", 3, 2, RELEASES[0]), 600)
+        assert grown is True, grown
+        print(f"three control planes and two workers: {time.monotonic() - started:.1f} s")
+        yield api
+    finally:
+        started = time.monotonic()
+        made.delete("cluster", "large", seconds=300)
+        print(f"deleted: {time.monotonic() - started:.1f} s")
     assert made.found("large") == {}
 
 

@@ -77,6 +77,16 @@ pub enum Error {
         /// The operation's last state.
         seen: String,
     },
+    /// An instance does not start.
+    #[error("instance {name} does not start: {}", first_error(log).map_or_else(|| refusal.to_string(), str::to_owned))]
+    NotStarted {
+        /// Its name.
+        name: String,
+        /// What LXD said, which is seldom why.
+        refusal: Box<Error>,
+        /// The end of the log of the start.
+        log: String,
+    },
     /// A file that was to be sent cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
@@ -200,6 +210,11 @@ impl Explain for Error {
             Self::Conflict { .. } => "LXD_CHANGED_MEANWHILE",
             Self::Failed { .. } => "LXD_OPERATION_FAILED",
             Self::Slow { .. } => "LXD_OPERATION_TIMEOUT",
+            // What LXD's words mean is more than that it did not start.
+            Self::NotStarted { refusal, .. } => match refusal.code() {
+                "LXD_OPERATION_FAILED" | "LXD_REFUSED" => "INSTANCE_START_FAILED",
+                code => code,
+            },
             Self::Wait(error) => error.code(),
             Self::Unreadable { .. } => "FILE_UNREADABLE",
             Self::ImageDiffers { .. } => "BUNDLE_DIGEST",
@@ -226,9 +241,17 @@ impl Explain for Error {
             }
             Self::ImageDiffers { .. } => "build the bundle anew with `cargo xtask bundle build`; what is whole is kept",
             Self::Unreadable { .. } => "look whether the file is there, and at its owner and mode",
+            Self::NotStarted { refusal, .. } => return refusal.hints(),
             Self::Setup { .. } => return Vec::new(),
         };
         vec![hint.into()]
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::NotStarted { log, .. } if !log.is_empty() => Some(log.clone()),
+            _ => None,
+        }
     }
 
     fn is_prerequisite(&self) -> bool {
@@ -238,6 +261,7 @@ impl Explain for Error {
     fn is_conflict(&self) -> bool {
         match self {
             Self::Conflict { .. } => true,
+            Self::NotStarted { refusal, .. } => refusal.is_conflict(),
             // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
             Self::Refused { message, .. } | Self::Failed { message, .. } => {
                 message.contains("already exists")
@@ -247,6 +271,11 @@ impl Explain for Error {
             _ => false,
         }
     }
+}
+
+/// The first error in a log of LXC; those that follow come of it.
+fn first_error(log: &str) -> Option<&str> {
+    log.lines().find_map(|line| line.split_once(" ERROR ")).map(|(_, error)| error.trim())
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -262,6 +291,20 @@ mod tests {
         let refused = |message: &str| Error::Refused { request: "POST /1.0/x".into(), status: 400, message: message.into() };
         assert!(refused("The network already exists").is_conflict());
         assert!(!refused("Unknown driver").is_conflict());
+    }
+
+    #[test]
+    fn why_an_instance_does_not_start_is_in_its_log() {
+        let refusal = || Box::new(Error::Failed { request: "PUT /1.0/instances/a/state".into(), message: "exit status 1".into() });
+        let log =
+            "lxc a 20260101 WARN     conf - odd\nlxc a 20260101 ERROR    conf - no ids\nlxc a 20260101 ERROR    start - gave up";
+        for (log, expected) in [
+            (log, "instance a does not start: conf - no ids"),
+            ("", "instance a does not start: LXD could not finish PUT /1.0/instances/a/state: exit status 1"),
+        ] {
+            let error = Error::NotStarted { name: "a".into(), refusal: refusal(), log: log.into() };
+            assert_eq!((error.to_string().as_str(), error.code()), (expected, "INSTANCE_START_FAILED"));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 use transport::cause;
 
-use crate::{Client, Error, operation::ENDED};
+use crate::{Client, Error, operation::SUCCESS};
 
 /// The pauses between two attempts to connect grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -43,7 +43,7 @@ pub enum Notice {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What it was: an action such as `instance-started`, or `operation` for an operation that ended.
+    /// What it was: an action such as `instance-started`, or `operation` for an operation that ended well.
     pub action: String,
     /// The paths below `/1.0` of what it happened to.
     pub resources: Vec<String>,
@@ -163,11 +163,11 @@ enum Told {
     },
 }
 
-/// An event, if it is one that matters: of an operation only the end does.
+/// An event, if it is one that matters: of an operation only a good end does. Whoever began one that failed is told so.
 fn parse(text: &str) -> Option<Event> {
     let (action, paths) = match serde_json::from_str(text).ok()? {
         Told::Lifecycle { action, source } => (action, vec![source]),
-        Told::Operation { status_code, resources } if status_code >= ENDED => {
+        Told::Operation { status_code: SUCCESS, resources } => {
             ("operation".to_owned(), resources.into_iter().flat_map(BTreeMap::into_values).flatten().collect())
         }
         Told::Operation { .. } => return None,
@@ -204,9 +204,14 @@ mod tests {
                 None,
             ),
             (
-                "an operation that ended",
-                r#"{"type": "operation", "metadata": {"status_code": 400, "resources": {"instances": ["/1.0/instances/cp-1"]}}}"#,
+                "an operation that ended well",
+                r#"{"type": "operation", "metadata": {"status_code": 200, "resources": {"instances": ["/1.0/instances/cp-1"]}}}"#,
                 Some(("operation", "cp-1")),
+            ),
+            (
+                "an operation that failed",
+                r#"{"type": "operation", "metadata": {"status_code": 400, "resources": {"instances": ["/1.0/instances/cp-1"]}}}"#,
+                None,
             ),
             (
                 "an operation on nothing",

@@ -166,6 +166,20 @@ impl Client {
         }
     }
 
+    /// Starts an instance that does not run. A run that was killed may have left LXD still making it; and why one does not start is
+    /// in the log, not in the answer.
+    pub async fn start_instance(&self, name: &str) -> Result<(), Error> {
+        self.settle("instances", name).await?;
+        let Err(refusal) = self.set_instance_state(name, State::Start).await else { return Ok(()) };
+        // Somebody else may have started it meanwhile.
+        self.settle("instances", name).await?;
+        if self.instance_state(name).await?.status == "Running" {
+            return Ok(());
+        }
+        let log = self.start_log(name).await.unwrap_or_default();
+        Err(Error::NotStarted { name: name.to_owned(), refusal: Box::new(refusal), log })
+    }
+
     /// Runs a command inside an instance and gives what it wrote.
     pub async fn exec(&self, instance: &str, command: &[&str]) -> Result<Exec, Error> {
         let body = json!({"command": command, "record-output": true, "wait-for-websocket": false, "interactive": false});
@@ -183,7 +197,7 @@ impl Client {
     }
 
     /// The end of the log that LXD keeps of an instance's start.
-    pub async fn start_log(&self, instance: &str) -> Result<String, Error> {
+    async fn start_log(&self, instance: &str) -> Result<String, Error> {
         const LINES: usize = 20;
         let log = self.raw(&format!("instances/{instance}/logs/lxc.log")).await?.unwrap_or_default();
         let log = String::from_utf8_lossy(&log).into_owned();

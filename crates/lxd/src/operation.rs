@@ -14,8 +14,8 @@ use crate::{Client, Error};
 const GLANCE: Duration = Duration::from_secs(5);
 
 /// The first status code that is an end; below it an operation is pending or running.
-pub(crate) const ENDED: u16 = 200;
-const SUCCESS: u16 = 200;
+const ENDED: u16 = 200;
+pub(crate) const SUCCESS: u16 = 200;
 
 #[derive(Deserialize)]
 struct Operation {

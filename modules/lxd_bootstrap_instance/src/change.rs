@@ -5,8 +5,6 @@ use bundle::InstanceImage;
 use lxd::{Client, ImageFiles, ObjectChange, State};
 use serde_json::{Value, json};
 
-use crate::error::Error;
-
 /// One thing that this step does.
 pub(crate) enum Change {
     /// The image comes into the lab's project, which has images of its own.
@@ -31,7 +29,7 @@ impl Change {
                 client.import_image(&ImageFiles { alias, fingerprint, metadata: metadata.as_deref(), rootfs }).await?;
             }
             Self::Converge(change) => change.apply(client).await?,
-            Self::Start(name) => return start(client, name).await,
+            Self::Start(name) => client.start_instance(name).await?,
             Self::Stop(name) => client.set_instance_state(name, State::Stop).await?,
             Self::Delete(name) => drop(client.delete(&format!("instances/{name}")).await?),
         }
@@ -54,19 +52,6 @@ impl Change {
             _ => None,
         }
     }
-}
-
-/// A run that was killed may have left LXD still making the instance; and why one does not start is in the log, not in the error.
-async fn start(client: &Client, name: &str) -> Result<(), Failure> {
-    client.settle("instances", name).await?;
-    let Err(source) = client.set_instance_state(name, State::Start).await else { return Ok(()) };
-    // Another run may have started it meanwhile.
-    client.settle("instances", name).await?;
-    if client.instance_state(name).await?.status == "Running" {
-        return Ok(());
-    }
-    let log = client.start_log(name).await.unwrap_or_default();
-    Err(Error::NotStarted { name: name.to_owned(), source, log }.into())
 }
 
 impl fmt::Display for Change {

@@ -11,8 +11,6 @@ pub(crate) enum Error {
         "project {project} is recorded as {phase}: its management cluster has taken over, and a new bootstrap instance would be a second one"
     )]
     Pivoted { project: String, phase: String },
-    #[error("instance {name} does not start")]
-    NotStarted { name: String, source: lxd::Error, log: String },
 }
 
 impl Explain for Error {
@@ -21,11 +19,6 @@ impl Explain for Error {
             Self::NoProject(_) => "PROJECT_NOT_FOUND",
             Self::NoImage { .. } => "IMAGE_NOT_FOUND",
             Self::Pivoted { .. } => "LIFECYCLE_PIVOTED",
-            // What LXD's words mean is more than that it did not start.
-            Self::NotStarted { source, .. } => match source.code() {
-                "LXD_OPERATION_FAILED" | "LXD_REFUSED" => "INSTANCE_START_FAILED",
-                code => code,
-            },
         }
     }
 
@@ -34,14 +27,6 @@ impl Explain for Error {
             Self::NoProject(_) => vec!["run the role lxd_project first".into()],
             Self::NoImage { .. } => vec!["import it with `lxc image import`, or use image_source: server".into()],
             Self::Pivoted { .. } => vec!["set allow_rebootstrap: true if the lab is to start over".into()],
-            Self::NotStarted { source, .. } => source.hints(),
-        }
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::NotStarted { log, .. } if !log.is_empty() => Some(log.clone()),
-            _ => None,
         }
     }
 

@@ -114,11 +114,7 @@ impl Managed for LXCCluster {
         let client = context.identities.connect(&subject.namespace, &subject.object.spec.secret_ref.name).await?;
         match plan(&subject, &Seen::read(&subject, &client).await?) {
             Next::Step(step) => Ok(step),
-            Next::Do(deed) => {
-                reconcile::publish(self, &deed.progress().into(), context).await?;
-                deed.carry_out(&client, &subject.balancer).await?;
-                Ok(Step::Again)
-            }
+            Next::Do(deed) => reconcile::perform(self, &deed, &client, &subject.balancer, context).await,
             Next::Serve(Serving { configuration, address, port }) => {
                 balancer::serve(&client, &subject.balancer, &configuration, &address, port).await?;
                 Ok(Step::Again)

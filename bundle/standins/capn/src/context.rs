@@ -78,6 +78,11 @@ impl Context {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.uid().unwrap_or_default());
     }
 
+    /// What was tried last with the object failed.
+    pub fn has_failed(&self, object: &impl ResourceExt) -> bool {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&object.uid().unwrap_or_default())
+    }
+
     /// When to try again; later each time.
     pub fn failed(&self, object: &impl ResourceExt) -> Action {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,11 @@
 //! What is done to an instance. Each deed can be done again: whoever looks afterwards sees whether there is still something to do.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use ansible::{Wait, WaitError};
-use lxd::{Client, State};
+use lxd::{Client, Instance};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::{conditions::Verdict, identity, instance::addresses};
 
@@ -12,8 +13,17 @@ use crate::{conditions::Verdict, identity, instance::addresses};
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long an instance that runs may go without an address.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(60);
+/// How long LXD may take to give a new instance its ids.
+const IDS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long LXD may take to stop an instance by force, in seconds.
 const STOPPING: u32 = 30;
+
+/// Where LXD notes the first of them.
+const IDS_KEY: &str = "volatile.idmap.base";
+
+/// Held while LXD gives a new instance its ids. LXD 5.0 takes an instance that has none yet for the owner of the first 65,536, and
+/// gives the next one those that follow, which no container may have: it could never be started.
+static GIVING_IDS: Mutex<()> = Mutex::const_new(());
 
 /// It was not done.
 #[derive(Debug, thiserror::Error)]
@@ -83,13 +93,9 @@ impl Deed {
         match self {
             Self::Create { body, target } => {
                 let path = target.as_ref().map_or_else(|| "instances".to_owned(), |target| format!("instances?target={target}"));
-                client.post(&path, body).await?;
+                create(&client, &path, body, name).await?;
             }
-            Self::Start => {
-                // A manager that was killed may have left LXD still making it.
-                client.settle("instances", name).await?;
-                client.set_instance_state(name, State::Start).await?;
-            }
+            Self::Start => client.start_instance(name).await?,
             Self::AwaitAddress => await_address(&client, name).await?,
             Self::Stop => {
                 client.settle("instances", name).await?;
@@ -102,6 +108,30 @@ impl Deed {
         }
         Ok(())
     }
+}
+
+/// Side by side with others, but for the giving of ids.
+async fn create(client: &Client, path: &str, body: &Value, name: &str) -> Result<(), lxd::Error> {
+    let mut making = pin!(client.post(path, body));
+    if body["type"] != "virtual-machine" {
+        let _alone = GIVING_IDS.lock().await;
+        tokio::select! {
+            made = &mut making => return made.map(drop),
+            // Whatever became of that, the making itself tells how it ended.
+            _ = has_ids(client, name) => {}
+        }
+    }
+    making.await.map(drop)
+}
+
+/// No event tells that an instance has its ids, so LXD is asked.
+async fn has_ids(client: &Client, name: &str) -> Result<(), lxd::Error> {
+    let wait = Wait::for_condition(format!("{name}: ids of its own"), IDS_PATIENCE);
+    wait.until(async || {
+        let found = client.find::<Instance>(name).await?;
+        Ok(if found.is_some_and(|found| found.object.config.contains_key(IDS_KEY)) { Ok(()) } else { Err("none yet") })
+    })
+    .await
 }
 
 /// LXD tells of no address, so it is asked.

@@ -109,11 +109,7 @@ impl Managed for LXCMachine {
         let client = context.identities.connect(&subject.namespace, &subject.infrastructure.spec.secret_ref.name).await?;
         match plan(&subject, &Seen::read(&subject, &client).await?) {
             Next::Step(step) => Ok(step),
-            Next::Do(deed) => {
-                reconcile::publish(self, &deed.progress().into(), context).await?;
-                deed.carry_out(&client, &subject.name).await?;
-                Ok(Step::Again)
-            }
+            Next::Do(deed) => reconcile::perform(self, &deed, &client, &subject.name, context).await,
         }
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     conditions::Verdict,
     context::{Context, Error},
+    deed::Deed,
 };
 
 /// A kind of objects that the provider looks after.
@@ -99,6 +100,22 @@ async fn converge<K: Managed>(object: &mut K, context: &Context) -> Result<Optio
             Step::Rest(report) => return Ok(report),
         }
     }
+}
+
+/// Does something to the object's instance, and says so meanwhile. Where the last attempt failed, why it did is worth more.
+pub async fn perform<K: Managed>(
+    object: &mut K,
+    deed: &Deed,
+    client: &lxd::Client,
+    instance: &str,
+    context: &Context,
+) -> Result<Step<K::Report>, Error> {
+    if !context.has_failed(object) {
+        publish(object, &deed.progress().into(), context).await?;
+    }
+    deed.carry_out(client, instance).await?;
+    context.succeeded(object);
+    Ok(Step::Again)
 }
 
 /// Writes what there is to say of an object into its status, unless that says it already.
