@@ -152,7 +152,7 @@ def test_a_machine_that_cannot_be(made, outside, reason, spec):
 def test_machines_that_are_made_at_once_have_ids_of_their_own(made, outside):
     names = [f"twin-{number}" for number in range(6)]
     for name in names:
-        made.bare_machine(outside, name)
+        made.bare_machine(outside, name, profiles=["capi-base", "capi-worker"])
     for name in names:
         made.kubernetes.wait("condition=Ready", f"lxcmachine/{name}", seconds=120)
     ids = {made.instance(name)["config"]["volatile.idmap.base"] for name in names}

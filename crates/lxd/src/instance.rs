@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use ansible::{Explain as _, Wait};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -134,6 +135,8 @@ impl Exec {
     }
 }
 
+/// How long an instance that has ended may be busy with its end.
+const STOPPING: Duration = Duration::from_secs(10);
 /// How long an instance may take to shut down before it is stopped by force, in seconds.
 const SHUTDOWN: u32 = 60;
 
@@ -170,7 +173,14 @@ impl Client {
     /// in the log, not in the answer.
     pub async fn start_instance(&self, name: &str) -> Result<(), Error> {
         self.settle("instances", name).await?;
-        let Err(refusal) = self.set_instance_state(name, State::Start).await else { return Ok(()) };
+        let wait = Wait::for_condition(format!("{name}: not about to stop"), STOPPING);
+        let start = async || {
+            Ok(match self.set_instance_state(name, State::Start).await {
+                Err(refusal) if refusal.is_conflict() => Err(refusal),
+                outcome => Ok(outcome),
+            })
+        };
+        let Err(refusal) = wait.until::<_, _, Error, _>(start).await? else { return Ok(()) };
         // Somebody else may have started it meanwhile.
         self.settle("instances", name).await?;
         if self.instance_state(name).await?.status == "Running" {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const CLUSTER_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// The label of what runs the control plane.
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
+/// Where it is, Cluster API begins nothing with a machine that is to go, not even the end of its etcd.
+pub const HOLD_ANNOTATION: &str = "pre-drain.delete.hook.machine.cluster.x-k8s.io/load-balancer";
 const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
 const MANAGED_BY_LABEL: &str = "cluster.x-k8s.io/managed-by";
 
@@ -61,6 +63,11 @@ impl Machine {
     /// It is to run the control plane.
     pub fn is_control_plane(&self) -> bool {
         label(&self.metadata, CONTROL_PLANE_LABEL).is_some()
+    }
+
+    /// Cluster API waits for us once it is to go.
+    pub fn is_held(&self) -> bool {
+        self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(HOLD_ANNOTATION))
     }
 }
 

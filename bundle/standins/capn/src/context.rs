@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::NamespaceResourceScope;
@@ -33,6 +33,9 @@ pub enum Error {
     /// The load balancer does not serve.
     #[error(transparent)]
     Balancer(#[from] balancer::Error),
+    /// What failed is not tried again yet.
+    #[error("the pause after the last attempt is not over")]
+    TooEarly,
 }
 
 impl Error {
@@ -44,7 +47,7 @@ impl Error {
     /// What is said of it on the object; nothing if only trying again helps.
     pub fn verdict(&self) -> Option<Verdict> {
         match self {
-            Self::Kube(_) => None,
+            Self::Kube(_) | Self::TooEarly => None,
             Self::Identity(error) => error.verdict(),
             Self::Lxd(error) => Some(identity::refusal(error)),
             Self::Deed(error) => Some(error.verdict()),
@@ -59,7 +62,15 @@ pub struct Context {
     pub kube: Client,
     /// LXD.
     pub identities: Arc<Identities>,
-    failures: Mutex<BTreeMap<String, u32>>,
+    /// By the objects' UIDs.
+    failures: Mutex<BTreeMap<String, Failures>>,
+}
+
+/// Attempts that failed, one after the other.
+struct Failures {
+    count: u32,
+    /// When to try again.
+    next: Instant,
 }
 
 impl Context {
@@ -75,20 +86,32 @@ impl Context {
 
     /// Nothing is wrong with the object any more.
     pub fn succeeded(&self, object: &impl ResourceExt) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.uid().unwrap_or_default());
+        self.failures().remove(&object.uid().unwrap_or_default());
     }
 
-    /// What was tried last with the object failed.
+    /// The last attempt failed.
     pub fn has_failed(&self, object: &impl ResourceExt) -> bool {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&object.uid().unwrap_or_default())
+        self.failures().contains_key(&object.uid().unwrap_or_default())
+    }
+
+    /// The pause after an attempt that failed is not over.
+    pub fn is_early(&self, object: &impl ResourceExt) -> bool {
+        self.failures().get(&object.uid().unwrap_or_default()).is_some_and(|failures| Instant::now() < failures.next)
     }
 
     /// When to try again; later each time.
-    pub fn failed(&self, object: &impl ResourceExt) -> Action {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = failures.entry(object.uid().unwrap_or_default()).or_default();
-        let pause = FIRST_PAUSE.saturating_mul(1 << (*times).min(6)).min(LAST_PAUSE);
-        *times += 1;
-        Action::requeue(pause)
+    pub fn failed(&self, object: &impl ResourceExt, error: &Error) -> Action {
+        let now = Instant::now();
+        let mut known = self.failures();
+        let failures = known.entry(object.uid().unwrap_or_default()).or_insert(Failures { count: 0, next: now });
+        if !matches!(error, Error::TooEarly) {
+            failures.next = now + FIRST_PAUSE.saturating_mul(1 << failures.count.min(6)).min(LAST_PAUSE);
+            failures.count += 1;
+        }
+        Action::requeue(failures.next.saturating_duration_since(now))
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<String, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

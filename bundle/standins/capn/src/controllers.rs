@@ -82,7 +82,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             )
         })
         .shutdown_on_signal()
-        .run(reconcile, |object, _, context| context.failed(&*object), context.clone());
+        .run(reconcile, |object, error, context| context.failed(&*object, error), context.clone());
     let machines = machines
         .watches(within::<Machine>(&kube, namespace), any(), |machine: Machine| {
             let reference = &machine.spec.infrastructure_ref;
@@ -124,7 +124,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             )
         })
         .shutdown_on_signal()
-        .run(reconcile, |object, _, context| context.failed(&*object), context);
+        .run(reconcile, |object, error, context| context.failed(&*object, error), context);
     future::join3(ready, clusters.for_each(report), machines.for_each(report)).await;
 }
 
@@ -176,7 +176,7 @@ where
 
 async fn report<K: Debug>(outcome: Result<K, ControllerError<Error, watcher::Error>>) {
     match outcome {
-        Ok(_) | Err(ControllerError::ObjectNotFound(_)) => {}
+        Ok(_) | Err(ControllerError::ObjectNotFound(_) | ControllerError::ReconcilerFailed(Error::TooEarly, _)) => {}
         Err(error) => tracing::warn!("{error}"),
     }
 }

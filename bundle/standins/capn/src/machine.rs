@@ -1,12 +1,15 @@
 //! Machines: one instance each.
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use lxd::{Client, Instance, Server};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Image, Initialization, LXCCluster, LXCMachine, LXCMachineStatus, MachineAddress},
+    api::{Image, Initialization, LXCCluster, LXCMachine, LXCMachineStatus, LoadBalancer, MachineAddress},
     capi::{self, Cluster, Machine},
     conditions::{self, Verdict},
     context::{Context, Error},
@@ -64,6 +67,8 @@ struct Seen {
 /// What comes next.
 #[derive(Debug, PartialEq)]
 enum Next {
+    /// Have Cluster API wait for us before it ends the machine, or wait no longer.
+    Hold(bool),
     Do(Deed),
     Step(Step<Report>),
 }
@@ -108,6 +113,15 @@ impl Managed for LXCMachine {
         };
         let client = context.identities.connect(&subject.namespace, &subject.infrastructure.spec.secret_ref.name).await?;
         match plan(&subject, &Seen::read(&subject, &client).await?) {
+            Next::Hold(hold) => {
+                if let Some(machine) = &objects.machine {
+                    let annotations = json!({capi::HOLD_ANNOTATION: hold.then_some("")});
+                    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+                    let machines = context.api::<Machine>(&subject.namespace);
+                    machines.patch(&machine.name_any(), &PatchParams::default(), &patch).await?;
+                }
+                Ok(Step::Again)
+            }
             Next::Step(step) => Ok(step),
             Next::Do(deed) => reconcile::perform(self, &deed, &client, &subject.name, context).await,
         }
@@ -226,6 +240,15 @@ impl Subject<'_> {
         Ok(body)
     }
 
+    /// Whether Cluster API is to wait from now on, or no longer. The API server fails once its etcd is no member, which Cluster API
+    /// sees to as soon as the machine is to go; so that waits until the load balancer sends nobody there.
+    fn hold(&self, machine: &Machine) -> Option<bool> {
+        let is_balanced = machine.is_control_plane() && matches!(self.infrastructure.spec.load_balancer, LoadBalancer::Lxc(_));
+        let goes = machine.metadata.deletion_timestamp.is_some();
+        let wanted = if goes { machine.is_held() && self.is_served() } else { is_balanced };
+        (wanted != machine.is_held()).then_some(wanted)
+    }
+
     /// The load balancer may still send requests to the machine.
     fn is_served(&self) -> bool {
         let Some(status) = &self.infrastructure.status else { return false };
@@ -263,6 +286,9 @@ fn plan(subject: &Subject<'_>, seen: &Seen) -> Next {
 }
 
 fn run(subject: &Subject<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, seen: &Seen) -> Next {
+    if let Some(hold) = subject.hold(machine) {
+        return Next::Hold(hold);
+    }
     let name = &subject.name;
     let rest = |verdict| Next::Step(Step::Rest(Some(Report::from(verdict))));
     let identified = subject.object.spec.provider_id.is_some();

@@ -61,6 +61,7 @@ fn next(objects: &Objects, seen: &Seen) -> String {
         Ok(subject) => match plan(&subject, seen) {
             Next::Do(Deed::Create { body, target }) => return format!("create {} on {target:?}", body["source"]["alias"]),
             Next::Do(deed) => return format!("{deed:?}"),
+            Next::Hold(hold) => return format!("Hold({hold})"),
             Next::Step(step) => step,
         },
         Err(step) => step,
@@ -177,19 +178,47 @@ fn plans() {
     }
 }
 
+/// What a cluster says whose load balancer, working or not, sends requests to the machine.
+fn serving(holds: bool) -> LXCClusterStatus {
+    let mut status = LXCClusterStatus { backends: Some(vec!["c1-cp-1".into()]), ..LXCClusterStatus::default() };
+    let verdict = Verdict { holds, ..Verdict::yes("x") };
+    conditions::set(&mut status.conditions, conditions::LOAD_BALANCER, &verdict, None, Timestamp::UNIX_EPOCH);
+    status
+}
+
+#[test]
+fn a_control_plane_machine_ends_when_nobody_is_sent_to_it_any_more() {
+    let (not_served, worker, external) = (LXCClusterStatus { backends: Some(vec![]), ..serving(true) }, true, true);
+    let known = "Provisioned 10.77.0.5";
+    for (case, held, goes, status, is_worker, is_external, expected) in [
+        ("new", false, false, &serving(true), !worker, !external, "Hold(true)"),
+        ("held", true, false, &serving(true), !worker, !external, known),
+        ("a worker", false, false, &serving(true), worker, !external, known),
+        ("no load balancer of ours", false, false, &serving(true), !worker, external, known),
+        ("to go, and still served", true, true, &serving(true), !worker, !external, known),
+        ("to go, and served no more", true, true, &not_served, !worker, !external, "Hold(false)"),
+        ("to go, and the load balancer is broken", true, true, &serving(false), !worker, !external, "Hold(false)"),
+        ("to go, and let go", false, true, &not_served, !worker, !external, known),
+    ] {
+        let objects = with(|it| {
+            identified(it);
+            let infrastructure = it.infrastructure.as_mut().unwrap();
+            infrastructure.status = Some(status.clone());
+            if is_external {
+                infrastructure.spec.load_balancer = serde_json::from_value(json!({"external": {}})).unwrap();
+            }
+            let machine = &mut it.machine.as_mut().unwrap().metadata;
+            machine.deletion_timestamp = goes.then_some(Time(Timestamp::UNIX_EPOCH));
+            machine.annotations = held.then(|| [(capi::HOLD_ANNOTATION.to_owned(), String::new())].into());
+            machine.labels = (!is_worker).then(|| [(capi::CONTROL_PLANE_LABEL.to_owned(), String::new())].into());
+        });
+        let next = next(&objects, &seen(|_| ()));
+        assert!(next.starts_with(expected), "{case}: {next}");
+    }
+}
+
 #[test]
 fn a_machine_goes_when_nobody_is_sent_to_it_any_more() {
-    let serving = |holds: bool| {
-        let mut status = LXCClusterStatus { backends: Some(vec!["c1-cp-1".into()]), ..LXCClusterStatus::default() };
-        conditions::set(
-            &mut status.conditions,
-            conditions::LOAD_BALANCER,
-            &Verdict { holds, ..Verdict::yes("x") },
-            None,
-            Timestamp::UNIX_EPOCH,
-        );
-        status
-    };
     for (case, status, expected) in [
         ("still served", serving(true), "WaitingForLoadBalancer"),
         ("the load balancer is broken", serving(false), "Stop"),
