@@ -1,5 +1,7 @@
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File},
+    io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -32,7 +34,12 @@ pub fn native() -> &'static Architecture {
 
 /// Builds `dist/k8slab-capi-VERSION.tar.gz` with executables for these CPUs, unless what is there holds the same.
 pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> {
-    let stage = root.join("target/collection/ansible_collections/k8slab/capi");
+    let work = root.join("target/collection");
+    fs::create_dir_all(&work).map_err(Error::at(&work))?;
+    let lock = work.join(".lock");
+    // Somebody else may be at it in the same checkout.
+    let _alone = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::at(&lock))?;
+    let stage = work.join("ansible_collections/k8slab/capi");
     let executables = architectures
         .iter()
         .map(|arch| Ok((arch.name, executable(root, arch, "release", "dispatch", "k8slab-steps")?)))
@@ -41,7 +48,7 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
 
     let dist = root.join("dist");
     let tarball = dist.join(format!("k8slab-capi-{VERSION}.tar.gz"));
-    let packed = root.join("target/collection/packed");
+    let packed = work.join("packed");
     let digest = digest(&stage)?;
     if tarball.exists() && fs::read(&packed).is_ok_and(|last| last == digest) {
         return Ok(());

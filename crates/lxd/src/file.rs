@@ -142,6 +142,7 @@ impl Client {
         for prefix in PREFIXES {
             call = attributes.iter().fold(call, |call, (key, value)| call.header(format!("{prefix}-{key}"), value));
         }
+        let _alone = self.files.lock().await;
         let response = call.send().await.map_err(|error| self.broken(&request, &error))?;
         match found(&request, response).await? {
             // Where a file is to be written, the folder must be there.

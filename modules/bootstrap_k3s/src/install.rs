@@ -1,7 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
 use ansible::{Failure, Section};
-use futures_util::future::try_join_all;
 use lxd::{FileInfo, FileKind, Source};
 use serde_json::{Value, json};
 
@@ -58,17 +57,16 @@ impl Section for Install<'_> {
 
     async fn observe(&self) -> Result<Live, Failure> {
         let (client, instance) = (self.step.instance().await?, &self.step.instance_name);
-        let payloads = try_join_all(self.payloads.iter().map(async |payload| {
-            let found = payload.observe(&client, instance).await?;
-            Ok::<_, Failure>((payload.path.clone(), found))
-        }));
-        let files = try_join_all(files::declare(self.step).into_iter().map(async |file| {
-            let found = client.read_file(instance, &file.path).await?;
-            let live = |(info, content): (_, Vec<u8>)| LiveFile { info, text: String::from_utf8_lossy(&content).into_owned() };
-            Ok::<_, Failure>(found.map(|found| (file.path, live(found))))
-        }));
-        let (payloads, files) = tokio::try_join!(payloads, files)?;
-        Ok(Live { payloads: payloads.into_iter().collect(), files: files.into_iter().flatten().collect() })
+        let mut live = Live::default();
+        for payload in &self.payloads {
+            live.payloads.insert(payload.path.clone(), payload.observe(&client, instance).await?);
+        }
+        for file in files::declare(self.step) {
+            if let Some((info, content)) = client.read_file(instance, &file.path).await? {
+                live.files.insert(file.path, LiveFile { info, text: String::from_utf8_lossy(&content).into_owned() });
+            }
+        }
+        Ok(live)
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {

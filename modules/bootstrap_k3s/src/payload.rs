@@ -74,14 +74,14 @@ impl Payload {
 
     pub(crate) async fn observe(&self, client: &Client, instance: &str) -> Result<Live, Failure> {
         let source = self.source_state()?;
-        let (found, record) = tokio::join!(client.stat_file(instance, &self.path), self.record(client, instance));
-        let record = record?;
+        let found = client.stat_file(instance, &self.path).await?;
+        let record = self.record(client, instance).await?;
         let known = record.as_ref().filter(|record| record.source == source).map(|record| record.sha256.clone());
         let wanted = match known {
             Some(sha256) => sha256,
             None => self.read_source()?,
         };
-        Ok(Live { wanted, found: found?, record })
+        Ok(Live { wanted, found, record })
     }
 
     /// Whether it has to be placed. Pure.

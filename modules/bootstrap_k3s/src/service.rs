@@ -4,7 +4,6 @@ use std::{
 };
 
 use ansible::{Failure, Section, Wait};
-use futures_util::future::try_join_all;
 use lxd::{Client, InstanceState};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -126,11 +125,16 @@ impl Section for Service<'_> {
     async fn observe(&self) -> Result<Live, Failure> {
         let (client, instance) = (self.step.instance().await?, &self.step.instance_name);
         let wanted = format!("/etc/systemd/system/multi-user.target.wants/{}.service", self.step.service_name);
-        let written = try_join_all(self.paths.iter().map(|path| client.stat_file(instance, path)));
-        let (enabled, written) = tokio::try_join!(client.stat_file(instance, &wanted), written)?;
+        let enabled = client.stat_file(instance, &wanted).await?.is_some();
         let running = running(&client, self.step).await?;
-        let is_newer = |running: &Invocation| written.iter().flatten().any(|file| file.modified > running.since);
-        Ok(Live { enabled: enabled.is_some(), is_older: running.as_ref().is_some_and(is_newer), running })
+        let mut is_older = false;
+        if let Some(running) = &running {
+            for path in &self.paths {
+                let written = client.stat_file(instance, path).await?.map(|info| info.modified);
+                is_older |= written.is_some_and(|written| written > running.since);
+            }
+        }
+        Ok(Live { enabled, running, is_older })
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
