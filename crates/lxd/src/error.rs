@@ -78,11 +78,11 @@ pub enum Error {
         seen: String,
     },
     /// An instance does not start.
-    #[error("instance {name} does not start: {}", first_error(log).map_or_else(|| refusal.to_string(), str::to_owned))]
+    #[error("instance {name} does not start: {refusal}{}", first_error(log).map(|error| format!("; {error}")).unwrap_or_default())]
     NotStarted {
         /// Its name.
         name: String,
-        /// What LXD said, which is seldom why.
+        /// What LXD said, which may not be why.
         refusal: Box<Error>,
         /// The end of the log of the start.
         log: String,
@@ -299,7 +299,7 @@ mod tests {
         let log =
             "lxc a 20260101 WARN     conf - odd\nlxc a 20260101 ERROR    conf - no ids\nlxc a 20260101 ERROR    start - gave up";
         for (log, expected) in [
-            (log, "instance a does not start: conf - no ids"),
+            (log, "instance a does not start: LXD could not finish PUT /1.0/instances/a/state: exit status 1; conf - no ids"),
             ("", "instance a does not start: LXD could not finish PUT /1.0/instances/a/state: exit status 1"),
         ] {
             let error = Error::NotStarted { name: "a".into(), refusal: refusal(), log: log.into() };
