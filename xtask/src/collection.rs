@@ -1,7 +1,5 @@
 use std::{
-    env,
-    fs::{self, File},
-    io,
+    env, fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -9,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Error;
+use crate::{Error, lock};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -37,8 +35,7 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
     let work = root.join("target/collection");
     fs::create_dir_all(&work).map_err(Error::at(&work))?;
     let lock = work.join(".lock");
-    // Somebody else may be at it in the same checkout.
-    let _alone = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::at(&lock))?;
+    let _alone = lock::hold(&lock).map_err(Error::at(&lock))?;
     let stage = work.join("ansible_collections/k8slab/capi");
     let executables = architectures
         .iter()

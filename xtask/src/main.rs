@@ -3,6 +3,7 @@
 mod bundle;
 mod collection;
 mod generate;
+mod lock;
 mod routing;
 
 use std::{

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use ansible::Wait;
 use reqwest::{
@@ -7,7 +7,6 @@ use reqwest::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::sync::Mutex;
 use transport::cause;
 
 use crate::{Error, Object, Server, error::OTHER_CERTIFICATE, operation};
@@ -38,8 +37,6 @@ pub struct Client {
     project: Option<String>,
     patience: Duration,
     server: Server,
-    /// Held while files of instances are asked for: side by side, LXD 5.0 now and then answers one of them after three minutes only.
-    pub(crate) files: Arc<Mutex<()>>,
 }
 
 /// What every answer of LXD looks like.
@@ -86,8 +83,7 @@ impl Client {
         let setup = |reason: String| Error::Setup { address: address.clone(), reason };
         let http = http.no_proxy().build().map_err(|error| setup(cause(&error)))?;
         let base = Url::parse(base).map_err(|error| setup(error.to_string()))?;
-        let mut client =
-            Self { http, base, address, project: None, patience: PATIENCE, server: Server::default(), files: Arc::default() };
+        let mut client = Self { http, base, address, project: None, patience: PATIENCE, server: Server::default() };
         client.server = client.get("").await?.object;
         Ok(client)
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use reqwest::{Body, Method, Response, StatusCode, header::HeaderMap};
 use serde_json::{Map, Value};
-use tokio::fs::File;
+use tokio::{fs::File, sync::Mutex};
 use tokio_util::io::ReaderStream;
 
 use crate::{Client, Error, Exec};
@@ -12,6 +12,10 @@ const PREFIXES: [&str; 2] = ["X-LXD", "X-Incus"];
 
 /// How much of a file is read at a time. Each costs a change of threads.
 const CHUNK: usize = 1 << 20;
+
+/// Held while a file of an instance is asked for, by whichever client of the process: side by side, LXD 5.0 now and then answers one
+/// such request after three minutes only.
+static ASKING: Mutex<()> = Mutex::const_new(());
 
 /// The kind of a file inside an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +146,7 @@ impl Client {
         for prefix in PREFIXES {
             call = attributes.iter().fold(call, |call, (key, value)| call.header(format!("{prefix}-{key}"), value));
         }
-        let _alone = self.files.lock().await;
+        let _alone = ASKING.lock().await;
         let response = call.send().await.map_err(|error| self.broken(&request, &error))?;
         match found(&request, response).await? {
             // Where a file is to be written, the folder must be there.

@@ -7,7 +7,8 @@ use std::{
 
 use bundle::{Bundle, Entry, MANIFEST, Manifest, Source};
 
-use super::{Error, say};
+use super::Error;
+use crate::lock;
 
 /// A bundle that is being filled: after each part, its manifest lists what is there.
 pub struct Filling {
@@ -22,7 +23,8 @@ pub struct Filling {
 impl Filling {
     pub fn begin(folder: &Path, source: Source) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::at(folder))?;
-        let lock = lock(&folder.join(".lock"))?;
+        let lock = folder.join(".lock");
+        let lock = lock::hold(&lock).map_err(Error::at(&lock))?;
         let earlier = Bundle::open(folder).map(|earlier| earlier.manifest().clone());
         // What came from elsewhere is of other versions.
         let earlier = earlier.ok().filter(|earlier| earlier.source == source).map(|earlier| earlier.files);
@@ -61,16 +63,6 @@ impl Filling {
         }
         Ok(())
     }
-}
-
-/// Held until the file is closed.
-pub fn lock(path: &Path) -> Result<File, Error> {
-    let file = File::create(path).map_err(Error::at(path))?;
-    if file.try_lock().is_err() {
-        say(format_args!("another build is at work here, waiting for its end"));
-        file.lock().map_err(Error::at(path))?;
-    }
-    Ok(file)
 }
 
 #[cfg(test)]

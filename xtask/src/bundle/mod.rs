@@ -29,6 +29,8 @@ use bundle::{Bundle, Entry, Source};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use filling::Filling;
 
+use crate::lock;
+
 pub use error::Error;
 
 /// What a person types after `cargo xtask bundle`.
@@ -103,7 +105,8 @@ fn build(root: &Path, folder: &Path, source: Source, only: &[String]) -> Result<
             let work = cache()?.join("build");
             fs::create_dir_all(&work).map_err(Error::at(&work))?;
             // Bundles in several folders are built in one.
-            let _lock = filling::lock(&work.join(".lock"))?;
+            let lock = work.join(".lock");
+            let _alone = lock::hold(&lock).map_err(Error::at(&lock))?;
             modules::fill(root, &work, &mut bundle, only)?;
         }
     }

@@ -13,13 +13,12 @@ use crate::{conditions::Verdict, identity, instance::addresses};
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long an instance that runs may go without an address.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(60);
+/// Where LXD notes the first of an instance's ids.
+const IDS_KEY: &str = "volatile.idmap.base";
 /// How long LXD may take to give a new instance its ids.
 const IDS_PATIENCE: Duration = Duration::from_secs(10);
 /// How long LXD may take to stop an instance by force, in seconds.
 const STOPPING: u32 = 30;
-
-/// Where LXD notes the first of them.
-const IDS_KEY: &str = "volatile.idmap.base";
 
 /// Held while LXD gives a new instance its ids. LXD 5.0 takes an instance that has none yet for the owner of the first 65,536, and
 /// gives the next one those that follow, which no container may have: it could never be started.
