@@ -27,6 +27,12 @@ pub(crate) enum Error {
     SecretType { namespace: String, name: String, kind: String },
 }
 
+impl Error {
+    pub(crate) fn another_server(address: SocketAddr) -> Self {
+        Self::NotListening { address, source: lxd::Error::OtherCertificate { address: address.to_string() } }
+    }
+}
+
 impl Explain for Error {
     fn code(&self) -> &'static str {
         match self {

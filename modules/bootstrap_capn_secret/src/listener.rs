@@ -15,6 +15,8 @@ use crate::{BootstrapCapnSecret, error::Error};
 /// Where LXD listens unless its configuration says otherwise.
 pub(crate) const PORT: u16 = 8443;
 const ADDRESS: &str = "core.https_address";
+/// LXD keeps an address before it listens there, and tries for a second to.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// The section: LXD answers where the provider looks for it.
 pub(crate) struct Listener<'a> {
@@ -46,10 +48,16 @@ impl<'a> Listener<'a> {
         Ok(SocketAddr::new(address, PORT))
     }
 
-    /// Fails unless LXD itself answers at an address.
-    async fn listens(&self, address: SocketAddr) -> Result<(), lxd::Error> {
+    /// Waits until somebody answers at an address.
+    async fn answer(&self, address: SocketAddr, deadline: Duration) -> Result<Answer, Failure> {
         let certificate = &self.step.lxd.client().await?.server().environment.certificate;
-        lxd::listens(&format!("https://{address}"), certificate).await
+        let wait = Wait::for_condition(format!("LXD answers on {address}"), deadline);
+        let look = async || match lxd::listens(&format!("https://{address}"), certificate).await {
+            Ok(()) => Ok(Ok(Answer::Itself)),
+            Err(lxd::Error::OtherCertificate { .. }) => Ok(Ok(Answer::AnotherServer)),
+            Err(error) => Ok(Err(error)),
+        };
+        wait.until(look).await
     }
 }
 
@@ -59,8 +67,15 @@ pub(crate) struct Live {
     wanted: Option<SocketAddr>,
     configured: String,
     etag: Option<String>,
-    /// It answers at the wanted address, or why not.
-    answers: Option<Result<(), lxd::Error>>,
+    /// Who answers at the wanted address, if the configured one covers it.
+    answer: Option<Answer>,
+}
+
+/// Who answers where LXD should.
+pub(crate) enum Answer {
+    Itself,
+    AnotherServer,
+    Nobody,
 }
 
 /// LXD is told where to listen.
@@ -82,20 +97,20 @@ impl Section for Listener<'_> {
         let server = client.get::<lxd::Server>("").await?;
         let configured = server.object.config.as_ref().and_then(|config| config.get(ADDRESS)).and_then(Value::as_str);
         let configured = configured.unwrap_or_default().to_owned();
-        let answers = if covers(&configured, wanted) { Some(self.listens(wanted).await) } else { None };
-        Ok(Live { wanted: Some(wanted), configured, etag: server.etag, answers })
+        let answer = match covers(&configured, wanted) {
+            true => Some(self.answer(wanted, OPENING).await.unwrap_or(Answer::Nobody)),
+            false => None,
+        };
+        Ok(Live { wanted: Some(wanted), configured, etag: server.etag, answer })
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Listen>, Failure> {
         let Some(wanted) = live.wanted else { return Ok(vec![live.listen(String::new())]) };
-        match &live.answers {
-            Some(Ok(())) => Ok(Vec::new()),
+        match &live.answer {
+            Some(Answer::Itself) => Ok(Vec::new()),
             // It may have been refused the address when it started, and does not try again by itself.
-            Some(Err(error)) if error.code() != "LXD_OTHER_CERTIFICATE" => Ok(vec![live.listen(live.configured.clone())]),
-            Some(Err(_)) => {
-                Err(Error::NotListening { address: wanted, source: lxd::Error::OtherCertificate { address: wanted.to_string() } }
-                    .into())
-            }
+            Some(Answer::Nobody) => Ok(vec![live.listen(live.configured.clone())]),
+            Some(Answer::AnotherServer) => Err(Error::another_server(wanted).into()),
             None if live.configured.is_empty() || self.step.force_https_address => Ok(vec![live.listen(wanted.to_string())]),
             None => Err(Error::AddressTaken { live: live.configured.clone(), wanted }.into()),
         }
@@ -118,13 +133,10 @@ impl Section for Listener<'_> {
             set(if change.before == change.after { "" } else { &change.before }, None).await?;
             return Err(Error::NotListening { address, source }.into());
         }
-        let wait = Wait::for_condition(format!("LXD answers on {address}"), Duration::from_secs(self.step.wait_timeout));
-        let look = async || match self.listens(address).await {
-            Ok(()) => Ok(Ok(())),
-            Err(error @ lxd::Error::OtherCertificate { .. }) => Err(Failure::from(Error::NotListening { address, source: error })),
-            Err(error) => Ok(Err(error)),
-        };
-        wait.until(look).await
+        match self.answer(address, Duration::from_secs(self.step.wait_timeout)).await? {
+            Answer::AnotherServer => Err(Error::another_server(address).into()),
+            Answer::Itself | Answer::Nobody => Ok(()),
+        }
     }
 }
 
@@ -213,15 +225,13 @@ mod tests {
     #[test]
     fn plans() {
         let step = BootstrapCapnSecret::default();
-        let refused = || lxd::Error::Unreachable { address: "x".into(), reason: "refused".into(), denied: false };
-        let other = || lxd::Error::OtherCertificate { address: "x".into() };
         let taken = "LXD_ADDRESS_TAKEN: LXD listens on 192.0.2.7:8443, which is not 10.77.0.1:8443 and does not cover it";
         let theirs = "LXD_OTHER_CERTIFICATE: LXD does not listen on 10.77.0.1:8443: \
                       10.77.0.1:8443: the server shows another certificate than LXD's own";
-        for (case, configured, answers, force, expected) in [
+        for (case, configured, answer, force, expected) in [
             ("nowhere yet", "", None, false, "let LXD listen on 10.77.0.1:8443"),
-            ("as desired", "10.77.0.1:8443", Some(Ok(())), false, ""),
-            ("a wildcard", ":8443", Some(Ok(())), false, ""),
+            ("as desired", "10.77.0.1:8443", Some(Answer::Itself), false, ""),
+            ("a wildcard", ":8443", Some(Answer::Itself), false, ""),
             ("an operator's own", "192.0.2.7:8443", None, false, taken),
             (
                 "an operator's own, given up",
@@ -230,11 +240,11 @@ mod tests {
                 true,
                 "let LXD listen on 10.77.0.1:8443 instead of 192.0.2.7:8443",
             ),
-            ("refused when LXD started", ":8443", Some(Err(refused())), false, "let LXD listen on :8443 again"),
-            ("somebody else answers", ":8443", Some(Err(other())), false, theirs),
+            ("refused when LXD started", ":8443", Some(Answer::Nobody), false, "let LXD listen on :8443 again"),
+            ("somebody else answers", ":8443", Some(Answer::AnotherServer), false, theirs),
         ] {
             let wanted = Some("10.77.0.1:8443".parse().unwrap());
-            let live = Live { wanted, configured: configured.into(), etag: None, answers };
+            let live = Live { wanted, configured: configured.into(), etag: None, answer };
             let step = BootstrapCapnSecret { force_https_address: force, ..step.clone() };
             let planned = match Listener::of(&step).plan(&live) {
                 Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),

@@ -122,6 +122,11 @@ impl Scripted {
         self.model.lock().set_address_delay(delay);
     }
 
+    /// Lets LXD open its listener this long after it has kept the address.
+    pub fn delay_listener(&self, delay: Duration) {
+        self.model.lock().endpoint.delay = delay;
+    }
+
     /// Says how the programs inside instances behave from now on.
     pub fn guests(&self, guests: Guests) {
         self.model.lock().guests = guests;
@@ -212,7 +217,7 @@ impl Model {
             aliases: BTreeMap::new(),
             operations: operations::Operations::default(),
             trusted: trust::Trusted::default(),
-            endpoint: trust::Endpoint { own: SelfSigned::of("scripted"), listener: None, model },
+            endpoint: trust::Endpoint { own: SelfSigned::of("scripted"), listener: None, delay: Duration::ZERO, model },
             address_delay: Some(Duration::ZERO),
             guests: Guests::default(),
             last_process: FIRST_PROCESS,
@@ -332,7 +337,7 @@ impl Model {
         let after = self.config.get(HTTPS_ADDRESS).cloned();
         // What cannot be listened on is kept all the same.
         if before != after {
-            self.listen(&after.unwrap_or_default())?;
+            self.listen_soon(after.unwrap_or_default())?;
         }
         Ok(Answer::Done)
     }

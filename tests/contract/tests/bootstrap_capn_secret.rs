@@ -7,6 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use contract::trial::{self, Fault};
@@ -579,6 +580,18 @@ fn stands_a_twin(lxd: &Lxd) {
     let bench = Bench::new(lxd);
     trial::stands_a_twin(lxd, &bench.step(), |_| bench.start_over());
     assert_eq!(bench.trusted().len(), 1);
+}
+
+/// What another run has just set is not set once more, which would close the listener under it.
+#[test]
+fn waits_for_a_listener_that_is_being_opened() {
+    let lxd = Lxd::open(Backend::ScriptedSync);
+    let bench = Bench::new(&lxd);
+    lxd.scripted().expect("it is scripted").delay_listener(Duration::from_millis(500));
+    bench.lent().set(&bench.address);
+    lxd.relay().reset();
+    bench.step().run().expect_changed();
+    assert!(!lxd.relay().writes().iter().any(|write| write == "PATCH /1.0"), "{:?}", lxd.relay().writes());
 }
 
 /// Somebody else answers where LXD should.

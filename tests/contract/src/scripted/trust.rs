@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::Request;
@@ -20,6 +22,7 @@ use crate::listener::{Handler, Listener, Reply};
 pub(super) struct Endpoint {
     pub(super) own: SelfSigned,
     pub(super) listener: Option<Listener>,
+    pub(super) delay: Duration,
     pub(super) model: Weak<Shared>,
 }
 
@@ -81,8 +84,24 @@ impl Handler for Remote {
 }
 
 impl Model {
+    /// Listens on an address, or on none, as soon as the test wants it.
+    pub(super) fn listen_soon(&mut self, address: String) -> Result<(), Refusal> {
+        if self.endpoint.delay.is_zero() {
+            return self.listen(&address);
+        }
+        let (delay, model) = (self.endpoint.delay, Weak::clone(&self.endpoint.model));
+        thread::spawn(move || {
+            thread::sleep(delay);
+            if let Some(model) = model.upgrade() {
+                // Whoever set the address has had its answer.
+                let _ = model.lock().listen(&address);
+            }
+        });
+        Ok(())
+    }
+
     /// Listens on an address, or on none.
-    pub(super) fn listen(&mut self, address: &str) -> Result<(), Refusal> {
+    fn listen(&mut self, address: &str) -> Result<(), Refusal> {
         self.endpoint.listener = None;
         if address.is_empty() {
             return Ok(());
