@@ -97,10 +97,10 @@ impl Section for Listener<'_> {
         let server = client.get::<lxd::Server>("").await?;
         let configured = server.object.config.as_ref().and_then(|config| config.get(ADDRESS)).and_then(Value::as_str);
         let configured = configured.unwrap_or_default().to_owned();
-        let answer = match covers(&configured, wanted) {
-            true => Some(self.answer(wanted, OPENING).await.unwrap_or(Answer::Nobody)),
-            false => None,
-        };
+        let mut answer = None;
+        if covers(&configured, wanted) {
+            answer = Some(self.answer(wanted, OPENING).await.unwrap_or(Answer::Nobody));
+        }
         Ok(Live { wanted: Some(wanted), configured, etag: server.etag, answer })
     }
 

@@ -94,7 +94,7 @@ impl Lxd {
     /// An IPv4 and an IPv6 address of a subnet of this test's own.
     pub fn subnet(&self) -> (String, String) {
         // Different tests of a run, and different runs at a time, must not meet.
-        let place = (process::id() as usize * 64 + self.number) % 16_384;
+        let place = (process::id() as usize * 512 + self.number) % 16_384;
         (format!("10.{}.{}.1/24", 128 + place / 256, place % 256), format!("fd42:7e57:{place:x}::1/64"))
     }
 
@@ -120,16 +120,25 @@ impl Lxd {
         }
     }
 
+    /// This test's own projects, pools or networks.
     fn ours(&self, collection: &str) -> Vec<Value> {
-        let is_ours = |object: &Value| object["name"].as_str().is_some_and(|name| self.is_ours(name));
-        self.list(collection, "").into_iter().filter(is_ours).collect()
+        // Of everybody's, LXD is asked for the names alone: whole networks take it long.
+        let everybodys = self.rest.get(&format!("/1.0/{collection}"));
+        let paths = everybodys.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let ours = paths.filter(|path| path.rsplit('/').next().is_some_and(|name| self.is_ours(name)));
+        ours.map(|path| self.rest.get(path)).collect()
+    }
+
+    fn our_certificates(&self) -> Vec<Value> {
+        let is_ours = |entry: &Value| entry["name"].as_str().is_some_and(|name| self.is_ours(name));
+        self.list("certificates", "").into_iter().filter(is_ours).collect()
     }
 
     /// Everything in LXD that has a throw-away name of this test, with all its keys.
     pub fn snapshot(&self) -> Value {
         let mut snapshot = json!({
             "projects": self.ours("projects"), "pools": self.ours("storage-pools"), "networks": self.ours("networks"),
-            "certificates": self.ours("certificates"), "within": Map::new(),
+            "certificates": self.our_certificates(), "within": Map::new(),
         });
         for project in self.ours("projects").iter().filter_map(|project| project["name"].as_str()) {
             let query = format!("&project={project}");
@@ -198,7 +207,7 @@ impl Lxd {
             let path = format!("/1.0/projects/{project}");
             note(&path, self.delete(&path));
         }
-        for entry in self.ours("certificates").iter().filter_map(|entry| entry["fingerprint"].as_str()) {
+        for entry in self.our_certificates().iter().filter_map(|entry| entry["fingerprint"].as_str()) {
             let path = format!("/1.0/certificates/{entry}");
             note(&path, self.delete(&path));
         }

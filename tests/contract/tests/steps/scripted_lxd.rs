@@ -1,6 +1,6 @@
 //! The scripted LXD is worth something only as far as it behaves like the real one. Here both get the same requests.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use std::collections::BTreeSet;
 

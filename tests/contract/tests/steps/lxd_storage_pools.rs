@@ -1,6 +1,6 @@
 //! `lxd_storage_pools` against every LXD.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use contract::trial::{self, Fault};
 use contract::{Disk, Lxd, Step};

@@ -1,6 +1,6 @@
 //! `bootstrap_k3s` against every LXD, as far as it goes without systemd; its service against the scripted one.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::net::Ipv4Addr;

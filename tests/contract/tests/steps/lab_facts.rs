@@ -1,7 +1,5 @@
 //! `lab_facts` against every LXD: it reads what the other steps have made.
 
-#![allow(missing_docs)]
-
 use contract::{Impostor, Lxd, Outcome, Speech, Step, Substrate};
 use serde_json::{Value, json};
 

@@ -1,7 +1,5 @@
 //! `lxd_network_int_managed` against every LXD.
 
-#![allow(missing_docs)]
-
 use contract::trial::{self, Fault};
 use contract::{Lxd, Step};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! `bootstrap_capn_secret` against every LXD and a scripted cluster.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! What the cases rely on: that a fault happens as asked for, and that the newer personality answers as newer servers do.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,6 @@
 //! `export_artifacts`: its half on the host against every LXD, and its half on the runner in folders of all kinds.
 
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(clippy::expect_used)]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

@@ -1,6 +1,6 @@
 //! `bootstrap_clusterctl` against every LXD, a scripted cluster, and a clusterctl that does what a test says.
 
-#![allow(missing_docs, clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

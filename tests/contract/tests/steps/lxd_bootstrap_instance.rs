@@ -1,7 +1,5 @@
 //! `lxd_bootstrap_instance` against every LXD.
 
-#![allow(missing_docs)]
-
 use std::time::Duration;
 
 use contract::trial::{self, Fault};

@@ -1,7 +1,5 @@
 //! `lxd_profiles` against every LXD.
 
-#![allow(missing_docs)]
-
 use contract::trial::{self, Fault};
 use contract::{Lxd, Substrate};
 use serde_json::{Value, json};
