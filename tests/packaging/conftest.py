@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,14 @@ def pytest_addoption(parser):
 
 def pytest_generate_tests(metafunc):
     if "core" in metafunc.fixturenames:
-        cores = [Core(folder) for folder in metafunc.config.getoption("core")]
+        cores = [core_in(folder) for folder in metafunc.config.getoption("core")]
         metafunc.parametrize("core", cores, ids=str, indirect=True, scope="session")
+
+
+@cache
+def core_in(folder):
+    """The same one for every test: pytest sets a fixture up anew for each other parameter."""
+    return Core(folder)
 
 
 class Core:
