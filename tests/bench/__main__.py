@@ -1,6 +1,7 @@
 """Measures everything in turn, several times over, so that a machine whose speed drifts is fair to all."""
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ FIVE_ROLES = [
     f"k8slab.capi.{role}"
     for role in ("lxd_project", "lxd_storage_pools", "lxd_network_int_managed", "lxd_profiles", "lxd_bootstrap_instance")
 ]
-RELEASE = Path("target/release/lxd_project")
+RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", "target"), "release/lxd_project")
 COLLECTION_BINARY = Path("target/collection/ansible_collections/k8slab/capi/libexec/k8slab-amd64")
 
 
