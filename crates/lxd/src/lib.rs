@@ -18,6 +18,7 @@ mod operation;
 #[cfg(feature = "https")]
 mod tls;
 mod trust;
+mod turn;
 
 pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
@@ -33,3 +34,4 @@ pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Serve
 #[cfg(feature = "https")]
 pub use tls::{Identity, listens};
 pub use trust::{AuthGroup, Permission, TlsIdentity, TrustEntry};
+pub use turn::Turn;

@@ -8,7 +8,7 @@ use lab::{
     address::{self, Cidr},
     keys, names,
 };
-use lxd::{Connection, Declared, ObjectChange, Tagged};
+use lxd::{Connection, Declared, ObjectChange, Tagged, Turn};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -236,7 +236,10 @@ impl Section for Networks<'_> {
     }
 
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {
-        Ok(change.apply(self.0.lxd.client().await?).await?)
+        let client = self.0.lxd.client().await?;
+        // LXD 5.0 changes a network for two requests at once; both then fail, and the network may be left without DHCP.
+        let _turn = Turn::take().await?;
+        Ok(change.apply(client).await?)
     }
 }
 

@@ -41,6 +41,10 @@ fn start_over(lxd: &Lxd) {
     let _ = lxd.rest().try_write("DELETE", &path(lxd), &Value::Null);
 }
 
+fn bend(lxd: &Lxd) {
+    lxd.rest().write("PATCH", &path(lxd), &json!({"config": {"ipv4.nat": "false"}}));
+}
+
 fn makes_and_keeps(lxd: &Lxd) {
     let (ipv4, ipv6) = lxd.subnet();
     let made = trial::foresees_and_does(lxd, &step(lxd));
@@ -86,7 +90,7 @@ fn respects_interfaces_of_the_host(lxd: &Lxd) {
 
 fn is_overtaken_by_somebody_else(lxd: &Lxd) {
     step(lxd).run().expect_changed();
-    lxd.rest().write("PATCH", &path(lxd), &json!({"config": {"ipv4.nat": "false"}}));
+    bend(lxd);
     let path = path(lxd);
     lxd.relay().reset();
     lxd.relay().on_write().meanwhile(move |rest| drop(rest.write("PATCH", &path, &json!({"config": {"user.theirs": "kept"}}))));
@@ -132,11 +136,10 @@ fn names_bad_options(lxd: &Lxd) {
 fn goes_on_after_faults(lxd: &Lxd) {
     trial::goes_on_after_faults(lxd, &step(lxd), Fault::ALL, start_over);
     // The same where the network is there and has drifted.
-    trial::goes_on_after_faults(lxd, &step(lxd), Fault::ALL, |lxd| {
-        lxd.rest().write("PATCH", &path(lxd), &json!({"config": {"ipv4.nat": "false"}}));
-    });
+    trial::goes_on_after_faults(lxd, &step(lxd), Fault::ALL, bend);
 }
 
 fn stands_a_twin(lxd: &Lxd) {
     trial::stands_a_twin(lxd, &step(lxd), start_over);
+    trial::stands_a_twin(lxd, &step(lxd), bend);
 }
