@@ -110,40 +110,44 @@ impl Lxd {
         name.starts_with(&self.prefix()) || name.starts_with(&self.network_prefix())
     }
 
-    fn list(&self, collection: &str, query: &str) -> Vec<Value> {
-        let path = format!("/1.0/{collection}?recursion=1{query}");
+    /// A list of objects, or of their paths.
+    fn list(&self, path: &str) -> Vec<Value> {
         loop {
             // LXD answers "not found" for the whole list when another test deletes one of its objects meanwhile.
-            if let Value::Array(objects) = self.rest.get(&path) {
-                return objects;
+            if let Value::Array(listed) = self.rest.get(path) {
+                return listed;
             }
         }
+    }
+
+    fn list_within(&self, project: &str, collection: &str) -> Vec<Value> {
+        self.list(&format!("/1.0/{collection}?recursion=1&project={project}"))
     }
 
     /// This test's own projects, pools or networks.
     fn ours(&self, collection: &str) -> Vec<Value> {
         // Of everybody's, LXD is asked for the names alone: whole networks take it long.
-        let everybodys = self.rest.get(&format!("/1.0/{collection}"));
-        let paths = everybodys.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let everybodys = self.list(&format!("/1.0/{collection}"));
+        let paths = everybodys.iter().filter_map(Value::as_str);
         let ours = paths.filter(|path| path.rsplit('/').next().is_some_and(|name| self.is_ours(name)));
         ours.map(|path| self.rest.get(path)).collect()
     }
 
     fn our_certificates(&self) -> Vec<Value> {
         let is_ours = |entry: &Value| entry["name"].as_str().is_some_and(|name| self.is_ours(name));
-        self.list("certificates", "").into_iter().filter(is_ours).collect()
+        self.list("/1.0/certificates?recursion=1").into_iter().filter(is_ours).collect()
     }
 
     /// Everything in LXD that has a throw-away name of this test, with all its keys.
     pub fn snapshot(&self) -> Value {
+        let projects = self.ours("projects");
         let mut snapshot = json!({
-            "projects": self.ours("projects"), "pools": self.ours("storage-pools"), "networks": self.ours("networks"),
+            "projects": projects, "pools": self.ours("storage-pools"), "networks": self.ours("networks"),
             "certificates": self.our_certificates(), "within": Map::new(),
         });
-        for project in self.ours("projects").iter().filter_map(|project| project["name"].as_str()) {
-            let query = format!("&project={project}");
-            snapshot["within"][project] =
-                json!({"profiles": self.list("profiles", &query), "instances": self.list("instances", &query)});
+        for project in projects.iter().filter_map(|project| project["name"].as_str()) {
+            let within = |collection| self.list_within(project, collection);
+            snapshot["within"][project] = json!({"profiles": within("profiles"), "instances": within("instances")});
         }
         sort_users(&mut snapshot);
         snapshot
@@ -187,13 +191,12 @@ impl Lxd {
         self.settle();
         let projects = self.ours("projects");
         for (project, config) in projects.iter().filter_map(|project| Some((project["name"].as_str()?, &project["config"]))) {
-            let query = format!("&project={project}");
             for (collection, key) in [("instances", "name"), ("images", "fingerprint"), ("profiles", "name")] {
                 // Where a project has none of its own, its listing shows those of the default project.
                 if collection != "instances" && config[format!("features.{collection}")] != "true" {
                     continue;
                 }
-                let names = self.list(collection, &query);
+                let names = self.list_within(project, collection);
                 for name in names.iter().filter_map(|object| object[key].as_str()).filter(|name| *name != "default") {
                     let path = format!("/1.0/{collection}/{name}");
                     if collection == "instances" {
