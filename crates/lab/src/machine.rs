@@ -1,9 +1,22 @@
 //! What the lab needs of the machine that carries it.
 
+use std::path::{Path, PathBuf};
+
 /// Where the lab's programs and settings are.
 pub const OPT_ROOT: &str = "/opt/capi-lab";
 /// The bootstrap cluster's kubeconfig, in that folder.
 pub const BOOTSTRAP_KUBECONFIG: &str = "etc/bootstrap_clusterctl/bootstrap.kubeconfig";
+
+/// What the step writes down that moves Cluster API's objects from one cluster to the other, in that folder.
+pub const PIVOT: &str = "etc/pivot_clusterctl_move";
+/// There while such a move is open, in the folder [`PIVOT`]: until it is verified, Helm must not run on either cluster.
+pub const OPEN_PIVOT: &str = "open";
+
+/// The kubeconfig of a cluster that Cluster API made, below the folder of the lab's programs and settings.
+#[must_use]
+pub fn cluster_kubeconfig(opt_root: &Path, namespace: &str, name: &str) -> PathBuf {
+    opt_root.join("etc/clusters").join(namespace).join(format!("{name}.kubeconfig"))
+}
 
 /// Packages that the lab and the playbooks around it use.
 pub const PACKAGES: [&str; 7] = ["python3", "python3-apt", "ca-certificates", "curl", "tar", "gzip", "xz-utils"];
