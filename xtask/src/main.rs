@@ -12,8 +12,8 @@ use std::{
     process::ExitCode,
 };
 
-use ansible::Explain as _;
 use clap::{Arg, ArgAction, Command};
+use converge::Explain as _;
 
 /// What ends a task before it is done.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,8 @@
 
 use std::{fmt, fs, io, path::Path, process::ExitCode, time::Duration};
 
-use ansible::{AbsolutePath, Change, Explain, Failure, Run, Secret, Section, Step, Wait, WaitError};
+use ansible::{Run, Step};
+use converge::{AbsolutePath, Change, Explain, Explanation, Failure, Secret, Section, Wait, WaitError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -157,16 +158,13 @@ enum ProbeError {
 }
 
 impl Explain for ProbeError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoFile => "PROBE_NO_FILE",
-            Self::File(_) => "PROBE_FILE",
-            Self::Told(_) => "PROBE_TOLD",
-            Self::Wait(error) => error.code(),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["tell it something else".into()]
+    fn explain(&self) -> Explanation {
+        let explanation = match self {
+            Self::NoFile => Explanation::new("PROBE_NO_FILE"),
+            Self::File(_) => Explanation::new("PROBE_FILE"),
+            Self::Told(_) => Explanation::new("PROBE_TOLD"),
+            Self::Wait(error) => error.explain(),
+        };
+        explanation.with_hint("tell it something else")
     }
 }

@@ -10,11 +10,10 @@ use std::{
 };
 
 use clap::{Arg, ArgMatches, Command, value_parser};
+use converge::{AbsolutePath, Explain, Explanation, Failure};
 use serde_json::{Map, Value};
 
-use crate::{
-    Explain, Failure, OptionError, OptionTable, Reference, Report, Run, Step, VERSION, job, path, progress, reference::Format,
-};
+use crate::{OptionError, OptionTable, Reference, Report, Run, Step, VERSION, job, path, progress, reference::Format};
 
 /// A step as the command line sees it: its name, how to run it, and its documentation.
 #[derive(Clone, Copy)]
@@ -209,7 +208,7 @@ impl Arguments {
             return None;
         }
         let base = self.private("_ansible_remote_tmp")?.as_str()?;
-        crate::AbsolutePath::new(&path::expand(base)).map(|path| path.to_path_buf())
+        AbsolutePath::new(&path::expand(base)).map(|path| path.to_path_buf())
     }
 }
 
@@ -252,12 +251,8 @@ fn converge<S: Step>(arguments: &Arguments, run: &mut Run) -> Result<Option<Valu
 struct RuntimeError(#[source] io::Error);
 
 impl Explain for RuntimeError {
-    fn code(&self) -> &'static str {
-        "RUNTIME"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["the process may have no file descriptors left; look at `ulimit -n`".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("RUNTIME").hint("the process may have no file descriptors left; look at `ulimit -n`")
     }
 }
 
@@ -269,16 +264,10 @@ struct Defect {
 }
 
 impl Explain for Defect {
-    fn code(&self) -> &'static str {
-        "INTERNAL"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["please report it with the task's options, secrets left out".into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        self.place.clone()
+    fn explain(&self) -> Explanation {
+        Explanation::new("INTERNAL")
+            .hint("please report it with the task's options, secrets left out")
+            .detail(self.place.clone().unwrap_or_default())
     }
 }
 

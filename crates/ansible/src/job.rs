@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use converge::{Explain, Explanation, Failure};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify,
@@ -26,7 +27,7 @@ use rustix::{
 };
 use serde_json::{Value, json};
 
-use crate::{Explain, Failure, Report};
+use crate::Report;
 
 /// A step that is over within this time is answered at once.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -44,12 +45,9 @@ struct JobLost {
 }
 
 impl Explain for JobLost {
-    fn code(&self) -> &'static str {
-        "JOB_LOST"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["it was killed, or the machine went down; run the play again, a step goes on from the live state".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("JOB_LOST")
+            .hint("it was killed, or the machine went down; run the play again, a step goes on from the live state")
     }
 }
 

@@ -1,31 +1,24 @@
 //! Ansible's JSON module protocol, once for every step.
 //!
-//! A [`Step`] is a struct of options and a list of [`Section`]s. Each section says what is there (`observe`), what should change
+//! A [`Step`] is a struct of options and a list of [`Section`](converge::Section)s. Each section says what is there (`observe`), what should change
 //! (`plan`, a pure function) and how to change it (`apply`). Everything a user of Ansible expects around that lives here and nowhere
 //! else: coercion of options, check mode, diff, stages with their seconds, failure objects, progress, documentation.
 
 mod cli;
-mod failure;
 mod job;
 mod options;
 mod path;
 mod progress;
 mod reference;
 mod report;
-mod secret;
 mod step;
-mod wait;
 mod yaml;
 
 pub use cli::{Entry, main, main_of};
-pub use failure::{Explain, Failure};
 pub use options::{Kind, OptionError, OptionSpec, OptionTable};
-pub use path::AbsolutePath;
 pub use reference::{Format, Reference, RoleTask};
 pub use report::{Report, Stage};
-pub use secret::Secret;
-pub use step::{Change, Run, Section, Step};
-pub use wait::{Wait, WaitError};
+pub use step::{Converged, Run, Step};
 
 /// The version that every step reports: the collection's own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,7 +1,6 @@
+use converge::{Change, Failure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-
-use crate::{Change, Failure};
 
 /// One part of a step, as the result reports it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

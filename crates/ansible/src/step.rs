@@ -1,10 +1,26 @@
-use std::{collections::BTreeSet, fmt::Display, future::Future, time::Instant};
+//! The frame that a step runs in: the only place that knows of check mode.
+//!
+//! A [`Step`] is a struct of options. Its `converge` runs [`Section`]s through [`Run::section`], each after the other:
+//!
+//! 1. *observe*: the section reads the live state. Where an earlier step has not made yet what can be looked at, check mode notes it
+//!    as deferred and goes on from `Live::default()`, the state of a bare host. Outside check mode it is an error.
+//! 2. *plan*: the section compares, purely. What it plans is the diff and the list of changes, in check mode and outside it alike.
+//! 3. *apply*: the changes are carried out one by one. Check mode stops before it. A conflict (somebody else was faster) leads to
+//!    another look and another plan, for as long as there is progress.
+//! 4. *plan again*: a section that still plans something after everything was applied fails with `NOT_CONVERGED`.
+//!
+//! [`Run::verify`] then reads back what the step promises. What the sections saw last is in [`Converged::live`], so that facts need
+//! not be asked for once more.
+//!
+//! Limits: sections run in order, never side by side. The state between two looks is anybody's; who must be alone takes a lock.
 
+use std::{collections::BTreeSet, future::Future, time::Instant};
+
+use converge::{Explain, Explanation, Failure, Section};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
-use crate::{Explain, Failure, Report, RoleTask, Stage};
+use crate::{Report, RoleTask, Stage};
 
 /// One role step: a struct of options that can be converged.
 pub trait Step: DeserializeOwned + JsonSchema {
@@ -28,32 +44,14 @@ pub trait Step: DeserializeOwned + JsonSchema {
     async fn converge(&self, run: &mut Run) -> Result<Option<Self::Facts>, Failure>;
 }
 
-/// A part of a step that is observed, planned and applied on its own, so that a later one sees what an earlier one made.
-pub trait Section {
-    /// Its name among the step's sections.
-    const NAME: &'static str;
-    /// What it looks at. The default is what a host looks like before anything was set up: check mode plans from it where a
-    /// prerequisite is still missing.
-    type Live: Default;
-    /// One thing it does.
-    type Change: Change;
-
-    /// Reads the live state.
-    async fn observe(&self) -> Result<Self::Live, Failure>;
-    /// Compares it with what is wanted. Pure.
-    fn plan(&self, live: &Self::Live) -> Result<Vec<Self::Change>, Failure>;
-    /// Carries one change out.
-    async fn apply(&self, change: &Self::Change) -> Result<(), Failure>;
-}
-
-/// A planned change: one line by `Display`, and both sides for the diff.
-pub trait Change: Display {
-    /// What it changes, as a person names it: `project capi-lab`.
-    fn object(&self) -> String;
-    /// The owned part before; null when it does not exist.
-    fn before(&self) -> Value;
-    /// The owned part after; null when it goes.
-    fn after(&self) -> Value;
+/// What came of a section.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Converged<Live, Change> {
+    /// What was seen last: after the changes, or in check mode before them. Nothing if the section is switched off, or in check mode
+    /// could not be looked at yet.
+    pub live: Option<Live>,
+    /// What was changed, or would be.
+    pub changes: Vec<Change>,
 }
 
 /// The live state still differs after every change was applied.
@@ -65,12 +63,9 @@ struct NotConverged {
 }
 
 impl Explain for NotConverged {
-    fn code(&self) -> &'static str {
-        "NOT_CONVERGED"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["another program may manage the same keys; run again with --diff to see which side wins".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("NOT_CONVERGED")
+            .hint("another program may manage the same keys; run again with --diff to see which side wins")
     }
 }
 
@@ -92,13 +87,12 @@ impl Run {
         self.switched_off = sections;
     }
 
-    /// Observes, plans, and outside check mode applies one section, then plans again to see that nothing is left. Returns what
-    /// was changed, or would be.
-    pub async fn section<S: Section>(&mut self, section: &S) -> Result<Vec<S::Change>, Failure> {
+    /// Observes, plans, and outside check mode applies one section, then observes and plans again to see that nothing is left.
+    pub async fn section<S: Section>(&mut self, section: &S) -> Result<Converged<S::Live, S::Change>, Failure> {
         self.enter(S::NAME);
         if self.switched_off.contains(S::NAME) {
             self.report.stages.push(Stage { name: S::NAME.into(), changed: false, skipped: true, seconds: 0.0 });
-            return Ok(Vec::new());
+            return Ok(Converged { live: None, changes: Vec::new() });
         }
         let start = Instant::now();
         let mut changes = Vec::new();
@@ -112,31 +106,33 @@ impl Run {
         for change in &changes {
             self.report.add(change);
         }
-        outcome.map(|()| changes)
+        outcome.map(|live| Converged { live, changes })
     }
 
-    async fn run_section<S: Section>(&mut self, section: &S, done: &mut Vec<S::Change>) -> Result<(), Failure> {
-        let mut planned = match section.observe().await {
-            Ok(live) => section.plan(&live)?,
-            Err(failure) if self.check && failure.prerequisite => {
+    async fn run_section<S: Section>(&mut self, section: &S, done: &mut Vec<S::Change>) -> Result<Option<S::Live>, Failure> {
+        let live = match section.observe().await {
+            Ok(live) => live,
+            Err(failure) if self.check && failure.is_prerequisite => {
                 self.report.deferred.push(failure.msg);
-                section.plan(&S::Live::default())?
+                *done = section.plan(&S::Live::default())?;
+                return Ok(None);
             }
             Err(failure) => return Err(failure),
         };
+        let mut planned = section.plan(&live)?;
         if self.check {
             *done = planned;
-            return Ok(());
+            return Ok(Some(live));
         }
         if planned.is_empty() {
-            return Ok(());
+            return Ok(Some(live));
         }
         let mut left_last_time = usize::MAX;
         loop {
             let all = done.len() + planned.len();
             match apply_all(section, planned, done).await {
                 // Overtaken again with as much left to do as the last time, it is no race but a quarrel.
-                Err(failure) if failure.conflict && all - done.len() < left_last_time => {
+                Err(failure) if failure.is_conflict && all - done.len() < left_last_time => {
                     tracing::info!("{}; looking again", failure.msg);
                     left_last_time = all - done.len();
                     planned = section.plan(&section.observe().await?)?;
@@ -144,9 +140,10 @@ impl Run {
                 outcome => break outcome?,
             }
         }
-        let remaining = section.plan(&section.observe().await?)?;
+        let live = section.observe().await?;
+        let remaining = section.plan(&live)?;
         if remaining.is_empty() {
-            return Ok(());
+            return Ok(Some(live));
         }
         let remaining = remaining.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         Err(NotConverged { section: S::NAME, remaining }.into())
@@ -205,7 +202,8 @@ mod tests {
         fmt,
     };
 
-    use serde_json::json;
+    use converge::Change;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -232,16 +230,12 @@ mod tests {
     use Trouble::{Broken, ChangedMeanwhile, NotThereYet};
 
     impl Explain for Trouble {
-        fn code(&self) -> &'static str {
-            "TROUBLE"
-        }
-
-        fn is_prerequisite(&self) -> bool {
-            *self == NotThereYet
-        }
-
-        fn is_conflict(&self) -> bool {
-            *self == ChangedMeanwhile
+        fn explain(&self) -> Explanation {
+            match self {
+                Broken => Explanation::new("BROKEN"),
+                NotThereYet => Explanation::new("NOT_THERE_YET").prerequisite(),
+                ChangedMeanwhile => Explanation::new("CHANGED_MEANWHILE").conflict(),
+            }
         }
     }
 
@@ -308,7 +302,8 @@ mod tests {
     async fn what_is_missing_is_put_there_and_looked_at_again() {
         let shelf = shelf(&["book", "clock"], &["clock", "vase"]);
         let mut run = Run::new(false);
-        assert_eq!(run.section(&shelf).await, Ok(vec![Put("book")]));
+        let converged = run.section(&shelf).await.unwrap();
+        assert_eq!((converged.changes, converged.live), (vec![Put("book")], Some(vec!["clock", "vase", "book"])));
         assert_eq!((shelf.live.take(), shelf.looks.get()), (vec!["clock", "vase", "book"], 2));
         assert_eq!(answer_of(&mut run).await, Ok(Some("fine")));
         assert_eq!(run.report.success(None, true)["diff"][0]["after"], "name: book\nsize: 1\n");
@@ -318,7 +313,8 @@ mod tests {
     async fn where_nothing_is_missing_one_look_is_enough() {
         let shelf = shelf(&["book"], &["book"]);
         let mut run = Run::new(false);
-        assert_eq!(run.section(&shelf).await, Ok(vec![]));
+        let converged = run.section(&shelf).await.unwrap();
+        assert_eq!((converged.changes, converged.live), (vec![], Some(vec!["book"])));
         assert_eq!(shelf.looks.get(), 1);
         assert_eq!(run.report.success(None, false)["changed"], false);
     }
@@ -349,7 +345,8 @@ mod tests {
     async fn a_missing_prerequisite_is_awaited_in_check_mode_only() {
         let unreachable = || Shelf { observing: RefCell::new([Some(NotThereYet)].into()), ..shelf(&["book"], &["book"]) };
         let mut check = Run::new(true);
-        assert_eq!(check.section(&unreachable()).await, Ok(vec![Put("book")]));
+        let planned = check.section(&unreachable()).await.unwrap();
+        assert_eq!((planned.changes, planned.live), (vec![Put("book")], None));
         let result = check.report.success(None, false);
         assert_eq!((&result["changed"], &result["deferred"]), (&json!(true), &json!(["NotThereYet"])));
         assert_eq!(answer_of(&mut check).await, Ok(None));
@@ -373,7 +370,7 @@ mod tests {
         };
         let mut run = Run::new(false);
         let once = contested(vec![None, Some(ChangedMeanwhile)]);
-        assert_eq!(run.section(&once).await, Ok(vec![Put("book"), Put("clock"), Put("vase")]));
+        assert_eq!(run.section(&once).await.unwrap().changes, [Put("book"), Put("clock"), Put("vase")]);
         assert_eq!((once.live.take(), once.looks.get()), (vec!["book", "clock", "vase"], 3));
         assert_eq!(run.report.changes.len(), 3);
 
@@ -410,7 +407,8 @@ mod tests {
         let shelf = shelf(&["book"], &[]);
         let mut run = Run::new(false);
         run.switch_off(["shelf".to_owned()].into());
-        assert_eq!(run.section(&shelf).await, Ok(vec![]));
+        let converged = run.section(&shelf).await.unwrap();
+        assert_eq!((converged.changes, converged.live), (vec![], None));
         assert_eq!(shelf.looks.get(), 0);
         let stage = &run.report.stages[0];
         assert_eq!((stage.name.as_str(), stage.skipped, stage.changed), ("shelf", true, false));

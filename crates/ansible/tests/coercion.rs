@@ -6,7 +6,8 @@ mod ansible_core;
 
 use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
-use ansible::{AbsolutePath, OptionTable};
+use ansible::OptionTable;
+use converge::AbsolutePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

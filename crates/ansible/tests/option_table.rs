@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use ansible::{AbsolutePath, Explain as _, Kind, OptionError, OptionSpec, OptionTable, Secret};
+use ansible::{Kind, OptionError, OptionSpec, OptionTable};
+use converge::{AbsolutePath, Explain as _, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

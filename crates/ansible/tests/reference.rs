@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use ansible::{AbsolutePath, Failure, Format, Reference, RoleTask, Run, Secret, Step};
+use ansible::{Format, Reference, RoleTask, Run, Step};
+use converge::{AbsolutePath, Failure, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 use crate::{Role, SCHEMA};
 
@@ -82,31 +82,22 @@ pub enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        const ANEW: &str = "build it anew with `cargo xtask bundle build`; what is whole is kept";
         match self {
-            Self::Missing { .. } => "BUNDLE_MISSING",
-            Self::Unreadable { .. } => "BUNDLE_UNREADABLE",
-            Self::Malformed { .. } | Self::NoFingerprint { .. } => "BUNDLE_MALFORMED",
-            Self::SchemaNewer { .. } => "BUNDLE_SCHEMA_NEWER",
-            Self::Outside { .. } => "BUNDLE_PATH",
-            Self::FileMissing { .. } => "BUNDLE_FILE_MISSING",
-            Self::Digest { .. } => "BUNDLE_DIGEST",
-            Self::NotListed { .. } => "BUNDLE_NOT_LISTED",
+            Self::Missing { .. } => Explanation::new("BUNDLE_MISSING")
+                .hint("build it with `cargo xtask bundle build`, or name the folder that it is in"),
+            Self::Unreadable { .. } => {
+                Explanation::new("BUNDLE_UNREADABLE").hint("look at the owner and mode of the folder and of its files")
+            }
+            Self::Malformed { .. } | Self::NoFingerprint { .. } => Explanation::new("BUNDLE_MALFORMED").hint(ANEW),
+            Self::SchemaNewer { .. } => Explanation::new("BUNDLE_SCHEMA_NEWER")
+                .hint("take the version of the collection that built the bundle, or build it anew with this one"),
+            Self::Outside { .. } => Explanation::new("BUNDLE_PATH").hint(ANEW),
+            Self::FileMissing { .. } => Explanation::new("BUNDLE_FILE_MISSING").hint(ANEW),
+            Self::Digest { .. } => Explanation::new("BUNDLE_DIGEST").hint(ANEW),
+            Self::NotListed { .. } => Explanation::new("BUNDLE_NOT_LISTED")
+                .hint("build it anew with `cargo xtask bundle build` on a machine of that architecture"),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Missing { .. } => "build it with `cargo xtask bundle build`, or name the folder that it is in",
-            Self::Unreadable { .. } => "look at the owner and mode of the folder and of its files",
-            Self::SchemaNewer { .. } => "take the version of the collection that built the bundle, or build it anew with this one",
-            Self::Malformed { .. }
-            | Self::Outside { .. }
-            | Self::NoFingerprint { .. }
-            | Self::FileMissing { .. }
-            | Self::Digest { .. } => "build it anew with `cargo xtask bundle build`; what is whole is kept",
-            Self::NotListed { .. } => "build it anew with `cargo xtask bundle build` on a machine of that architecture",
-        };
-        vec![hint.into()]
     }
 }

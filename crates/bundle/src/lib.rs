@@ -110,7 +110,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
     use sha2::{Digest as _, Sha256};
 
     use super::*;

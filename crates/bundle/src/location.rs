@@ -1,4 +1,4 @@
-use ansible::AbsolutePath;
+use converge::AbsolutePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

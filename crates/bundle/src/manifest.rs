@@ -157,7 +157,7 @@ fn is_below(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
 

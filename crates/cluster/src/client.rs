@@ -1,6 +1,6 @@
 use std::{cell::Cell, future::Future, time::Duration};
 
-use ansible::Wait;
+use converge::Wait;
 use kube::{
     Api, Config,
     api::{DeleteParams, ListParams, Patch, PatchParams},

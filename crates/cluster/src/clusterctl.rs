@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use ansible::{Explain, Secret};
+use converge::{Explain, Explanation, Secret};
 use host::Root;
 
 /// The external program, and what it works with.
@@ -73,21 +73,14 @@ fn meaning(words: &str) -> Option<&'static (&'static str, &'static str, &'static
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        let explanation = self.source.explain();
         match (&self.source, self.meaning()) {
-            (host::Error::CommandFailed { .. }, Some((_, code, _))) => code,
-            (host::Error::CommandFailed { .. }, None) => "CLUSTERCTL_FAILED",
-            (host::Error::CommandTimeout { .. }, _) => "CLUSTERCTL_TIMEOUT",
-            (source, _) => source.code(),
+            (_, Some((_, code, hint))) => explanation.with_code(code).with_hint(*hint),
+            (host::Error::CommandFailed { .. }, None) => explanation.with_code("CLUSTERCTL_FAILED"),
+            (host::Error::CommandTimeout { .. }, None) => explanation.with_code("CLUSTERCTL_TIMEOUT"),
+            _ => explanation,
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        self.meaning().map_or_else(|| self.source.hints(), |(.., hint)| vec![(*hint).into()])
-    }
-
-    fn detail(&self) -> Option<String> {
-        self.source.detail()
     }
 }
 

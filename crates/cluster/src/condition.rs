@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::Wait;
+use converge::Wait;
 use futures_util::{StreamExt as _, stream};
 use kube::{
     core::DynamicObject,

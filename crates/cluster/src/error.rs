@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use ansible::{Explain, WaitError};
+use converge::{Explain, Explanation, WaitError};
 use kube::core::{Status, response::reason};
 
 /// What can go wrong between a step and a cluster.
@@ -206,63 +206,44 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoKubeconfig { .. } => "KUBECONFIG_MISSING",
-            Self::KubeconfigUnreadable { .. } => "KUBECONFIG_UNREADABLE",
-            Self::KubeconfigMalformed { .. } => "KUBECONFIG_MALFORMED",
-            Self::Unreachable { .. } => "CLUSTER_UNREACHABLE",
-            Self::Tls { .. } => "CLUSTER_TLS",
-            Self::Unauthorised { .. } => "CLUSTER_UNAUTHORISED",
-            Self::NotServing { .. } => "CLUSTER_NOT_SERVING",
-            Self::NotKubernetes { .. } => "CLUSTER_UNEXPECTED_ANSWER",
-            Self::NotFound { .. } => "CLUSTER_NOT_FOUND",
-            Self::Terminating { .. } => "NAMESPACE_TERMINATING",
-            Self::ApplyConflict { .. } => "CLUSTER_APPLY_CONFLICT",
-            Self::Conflict { .. } => "CLUSTER_CHANGED_MEANWHILE",
-            Self::Refused { status: 403, .. } => "CLUSTER_FORBIDDEN",
-            Self::Refused { .. } => "CLUSTER_REFUSED",
-            Self::Wait(error) | Self::Unmet { source: error, .. } => error.code(),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoKubeconfig { .. } => "run the role bootstrap_clusterctl first, or set kubeconfig_path",
-            Self::KubeconfigUnreadable { .. } => "run the task with become: true, or look at the file's mode",
-            Self::KubeconfigMalformed { .. } => "take it anew from the cluster; the role bootstrap_clusterctl does it",
-            Self::Unreachable { .. } => {
-                "look whether the instance runs and has this address, and whether the API server is up in it"
+            Self::NoKubeconfig { .. } => Explanation::new("KUBECONFIG_MISSING")
+                .hint("run the role bootstrap_clusterctl first, or set kubeconfig_path")
+                .prerequisite(),
+            Self::KubeconfigUnreadable { .. } => {
+                Explanation::new("KUBECONFIG_UNREADABLE").hint("run the task with become: true, or look at the file's mode")
             }
-            Self::Tls { .. } => {
-                "the address belongs to another cluster now, or the cluster was made anew; run the role bootstrap_clusterctl again"
+            Self::KubeconfigMalformed { .. } => Explanation::new("KUBECONFIG_MALFORMED")
+                .hint("take it anew from the cluster; the role bootstrap_clusterctl does it"),
+            Self::Unreachable { .. } => Explanation::new("CLUSTER_UNREACHABLE")
+                .hint("look whether the instance runs and has this address, and whether the API server is up in it"),
+            Self::Tls { .. } => Explanation::new("CLUSTER_TLS").hint(
+                "the address belongs to another cluster now, or the cluster was made anew; run the role bootstrap_clusterctl again",
+            ),
+            Self::Unauthorised { .. } => {
+                Explanation::new("CLUSTER_UNAUTHORISED").hint("the cluster was made anew; run the role bootstrap_clusterctl again")
             }
-            Self::Unauthorised { .. } => "the cluster was made anew; run the role bootstrap_clusterctl again",
-            Self::NotServing { .. } => "look at the API server's log; it may still be starting, or short of memory",
-            Self::NotKubernetes { .. } => "look at the kubeconfig's server, and at any proxy on the way",
-            Self::Terminating { .. } => "wait until it is gone, then run again; `kubectl get namespace` shows what it waits for",
-            Self::ApplyConflict { .. } => "let the other manager give the fields up, or have it set the same values",
-            Self::Conflict { .. } => "another program changes the same object; run again when it is done",
-            Self::Wait(error) | Self::Unmet { source: error, .. } => return error.hints(),
-            Self::NotFound { .. } | Self::Refused { .. } => return Vec::new(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Unmet { pods, .. } if !pods.is_empty() => Some(pods.join("\n")),
-            _ => None,
+            Self::NotServing { .. } => Explanation::new("CLUSTER_NOT_SERVING")
+                .hint("look at the API server's log; it may still be starting, or short of memory"),
+            Self::NotKubernetes { .. } => {
+                Explanation::new("CLUSTER_UNEXPECTED_ANSWER").hint("look at the kubeconfig's server, and at any proxy on the way")
+            }
+            Self::NotFound { .. } => Explanation::new("CLUSTER_NOT_FOUND"),
+            Self::Terminating { .. } => Explanation::new("NAMESPACE_TERMINATING")
+                .hint("wait until it is gone, then run again; `kubectl get namespace` shows what it waits for"),
+            Self::ApplyConflict { .. } => Explanation::new("CLUSTER_APPLY_CONFLICT")
+                .hint("let the other manager give the fields up, or have it set the same values"),
+            Self::Conflict { .. } => Explanation::new("CLUSTER_CHANGED_MEANWHILE")
+                .hint("another program changes the same object; run again when it is done")
+                .conflict(),
+            Self::Refused { status: 403, .. } => Explanation::new("CLUSTER_FORBIDDEN"),
+            // Another run has made it since it was looked for.
+            Self::Refused { status: 409, .. } => Explanation::new("CLUSTER_REFUSED").conflict(),
+            Self::Refused { .. } => Explanation::new("CLUSTER_REFUSED"),
+            Self::Wait(error) => error.explain(),
+            Self::Unmet { source, pods } => source.explain().detail(pods.join("\n")),
         }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoKubeconfig { .. })
-    }
-
-    fn is_conflict(&self) -> bool {
-        // Another run has changed it, or made it, since it was looked for.
-        matches!(self, Self::Conflict { .. } | Self::Refused { status: 409, .. })
     }
 }
 

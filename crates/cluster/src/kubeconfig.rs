@@ -1,6 +1,6 @@
 use std::{fmt, fs, io, path::Path};
 
-use ansible::Secret;
+use converge::Secret;
 use serde_json::Value;
 
 use crate::{Error, yaml};
@@ -116,7 +116,7 @@ impl fmt::Debug for Kubeconfig {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
     use serde_json::json;
 
     use super::*;

@@ -44,7 +44,7 @@ fn find(database: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-use ansible::WaitError;
+use converge::WaitError;
 
 use crate::Error;
 

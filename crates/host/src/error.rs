@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::{Explain, WaitError};
+use converge::{Explain, Explanation, WaitError};
 
 /// What can go wrong between a step and its machine.
 #[derive(Debug, thiserror::Error)]
@@ -197,123 +197,91 @@ impl Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::UnsupportedOs { .. } => "OS_UNSUPPORTED",
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DISK_FULL",
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "FILE_DENIED",
-                _ => "FILE_IO",
-            },
-            Self::NoSuchFile { .. } => "FILE_MISSING",
-            Self::Symlink { .. } => "FILE_SYMLINK",
-            Self::OtherKind { .. } => "FILE_OTHER_KIND",
-            Self::AccountUnknown { .. } => "ACCOUNT_UNKNOWN",
-            Self::CommandMissing { .. } => "COMMAND_MISSING",
-            Self::CommandFormat { .. } => "EXEC_FORMAT",
-            Self::CommandNotStarted { .. } | Self::CommandFailed { .. } => "COMMAND_FAILED",
-            Self::CommandTimeout { .. } => "COMMAND_TIMEOUT",
-            Self::AptLocked(_) => "APT_LOCKED",
-            Self::PackageUnknown { .. } => "PACKAGE_NOT_FOUND",
-            Self::ModuleMissing { .. } => "MODULE_NOT_FOUND",
-            Self::SysctlUnknown { .. } => "SYSCTL_NOT_FOUND",
-            Self::SysctlRefused { .. } => "SYSCTL_REFUSED",
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { .. } => "SNAPD_UNREACHABLE",
-            #[cfg(feature = "snapd")]
-            Self::SnapdRefused { message, .. } if names_the_store(message) => "SNAP_STORE_UNREACHABLE",
-            #[cfg(feature = "snapd")]
-            Self::SnapdRefused { kind, .. } => match kind.as_str() {
-                "snap-channel-not-available" | "snap-revision-not-available" => "SNAP_CHANNEL_UNKNOWN",
-                "snap-not-found" => "SNAP_NOT_FOUND",
-                "snap-change-conflict" => "SNAP_CHANGE_CONFLICT",
-                _ => "SNAPD_REFUSED",
-            },
-            #[cfg(feature = "snapd")]
-            Self::SnapdFailed { .. } => "SNAP_CHANGE_FAILED",
-            #[cfg(feature = "snapd")]
-            Self::SnapdSlow(_) => "SNAP_CHANGE_TIMEOUT",
-            #[cfg(feature = "snapd")]
-            Self::SnapSeed(_) => "SNAP_SEED_TIMEOUT",
-            #[cfg(feature = "download")]
-            Self::Download { .. } => "DOWNLOAD_FAILED",
-            #[cfg(feature = "download")]
-            Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
-            #[cfg(feature = "download")]
-            Self::DownloadSize { .. } => "DOWNLOAD_TOO_LARGE",
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::UnsupportedOs { .. } => "use Debian 12 or later, or Ubuntu 22.04 or later",
+            Self::UnsupportedOs { .. } => {
+                Explanation::new("OS_UNSUPPORTED").hint("use Debian 12 or later, or Ubuntu 22.04 or later")
+            }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    "free some space, then run again: nothing was half-written"
+                    Explanation::new("DISK_FULL").hint("free some space, then run again: nothing was half-written")
                 }
-                io::ErrorKind::PermissionDenied => "run the task with become: true",
-                io::ErrorKind::ReadOnlyFilesystem => "the filesystem is mounted read-only",
-                _ => return Vec::new(),
+                io::ErrorKind::PermissionDenied => Explanation::new("FILE_DENIED").hint("run the task with become: true"),
+                io::ErrorKind::ReadOnlyFilesystem => Explanation::new("FILE_DENIED").hint("the filesystem is mounted read-only"),
+                _ => Explanation::new("FILE_IO"),
             },
-            Self::NoSuchFile { .. } => "look at the path",
-            Self::Symlink { .. } => "remove the link, or put the file that it leads to in its place",
-            Self::OtherKind { .. } => "move it away",
-            Self::AccountUnknown { .. } => "create the account first, or name another owner and group",
-            Self::CommandMissing { .. } => "install the package that brings it",
-            Self::CommandFormat { .. } => "the file is for another CPU architecture, or damaged; look at it with `file`",
-            Self::CommandNotStarted { .. } | Self::CommandFailed { .. } => return Vec::new(),
-            Self::CommandTimeout { .. } => "run the command by hand to see what it waits for",
-            Self::AptLocked(_) => "unattended-upgrades may be at work; run again when it is done",
-            Self::PackageUnknown { .. } => "look for it with `apt-cache policy`; its repository may not be configured",
-            Self::ModuleMissing { .. } => {
-                "the kernel was upgraded without a reboot, or its package of extra modules is not installed"
+            Self::NoSuchFile { .. } => Explanation::new("FILE_MISSING").hint("look at the path"),
+            Self::Symlink { .. } => {
+                Explanation::new("FILE_SYMLINK").hint("remove the link, or put the file that it leads to in its place")
             }
-            Self::SysctlUnknown { .. } => "the module that brings it is not loaded; add it to extra_kernel_modules",
-            Self::SysctlRefused { .. } => "in a container, the parameters of the whole machine are set on its host",
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { absent: true, .. } => "run the role base_system first; it installs snapd",
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { .. } => "look at `systemctl status snapd.socket`",
-            #[cfg(feature = "snapd")]
-            Self::SnapdRefused { message, .. } if names_the_store(message) => {
-                "the snap store must be reachable, by a proxy if need be: `snap set system proxy.https=…`"
+            Self::OtherKind { .. } => Explanation::new("FILE_OTHER_KIND").hint("move it away"),
+            Self::AccountUnknown { .. } => {
+                Explanation::new("ACCOUNT_UNKNOWN").hint("create the account first, or name another owner and group")
             }
+            Self::CommandMissing { .. } => Explanation::new("COMMAND_MISSING").hint("install the package that brings it"),
+            Self::CommandFormat { .. } => {
+                Explanation::new("EXEC_FORMAT").hint("the file is for another CPU architecture, or damaged; look at it with `file`")
+            }
+            Self::CommandNotStarted { .. } => Explanation::new("COMMAND_FAILED"),
+            Self::CommandFailed { tail, .. } => Explanation::new("COMMAND_FAILED").detail(tail.as_str()),
+            Self::CommandTimeout { .. } => {
+                Explanation::new("COMMAND_TIMEOUT").hint("run the command by hand to see what it waits for")
+            }
+            Self::AptLocked(error) => {
+                error.explain().with_code("APT_LOCKED").with_hint("unattended-upgrades may be at work; run again when it is done")
+            }
+            Self::PackageUnknown { .. } => Explanation::new("PACKAGE_NOT_FOUND")
+                .hint("look for it with `apt-cache policy`; its repository may not be configured"),
+            Self::ModuleMissing { .. } => Explanation::new("MODULE_NOT_FOUND")
+                .hint("the kernel was upgraded without a reboot, or its package of extra modules is not installed"),
+            Self::SysctlUnknown { .. } => {
+                Explanation::new("SYSCTL_NOT_FOUND").hint("the module that brings it is not loaded; add it to extra_kernel_modules")
+            }
+            Self::SysctlRefused { .. } => {
+                Explanation::new("SYSCTL_REFUSED").hint("in a container, the parameters of the whole machine are set on its host")
+            }
+            #[cfg(feature = "snapd")]
+            Self::SnapdUnreachable { absent: true, .. } => {
+                Explanation::new("SNAPD_UNREACHABLE").hint("run the role base_system first; it installs snapd").prerequisite()
+            }
+            #[cfg(feature = "snapd")]
+            Self::SnapdUnreachable { .. } => Explanation::new("SNAPD_UNREACHABLE").hint("look at `systemctl status snapd.socket`"),
+            #[cfg(feature = "snapd")]
+            Self::SnapdRefused { message, .. } if names_the_store(message) => Explanation::new("SNAP_STORE_UNREACHABLE")
+                .hint("the snap store must be reachable, by a proxy if need be: `snap set system proxy.https=…`"),
             #[cfg(feature = "snapd")]
             Self::SnapdRefused { kind, .. } => match kind.as_str() {
-                "snap-channel-not-available" | "snap-revision-not-available" => "`snap info` lists a snap's channels",
-                "snap-change-conflict" => "another change of this snap is under way; `snap changes` lists it",
-                _ => "`snap changes` lists what snapd does",
+                "snap-channel-not-available" | "snap-revision-not-available" => {
+                    Explanation::new("SNAP_CHANNEL_UNKNOWN").hint("`snap info` lists a snap's channels")
+                }
+                "snap-not-found" => Explanation::new("SNAP_NOT_FOUND").hint("`snap find` looks for snaps by name"),
+                "snap-change-conflict" => Explanation::new("SNAP_CHANGE_CONFLICT")
+                    .hint("another change of this snap is under way; `snap changes` lists it"),
+                _ => Explanation::new("SNAPD_REFUSED").hint("`snap changes` lists what snapd does"),
             },
             #[cfg(feature = "snapd")]
-            Self::SnapdFailed { .. } => "`snap change --last=install` has the tasks; the store must be reachable",
+            Self::SnapdFailed { .. } => Explanation::new("SNAP_CHANGE_FAILED")
+                .hint("`snap change --last=install` has the tasks; the store must be reachable"),
             #[cfg(feature = "snapd")]
-            Self::SnapdSlow(_) => "`snap changes` lists what snapd still does",
+            Self::SnapdSlow(error) => {
+                error.explain().with_code("SNAP_CHANGE_TIMEOUT").with_hint("`snap changes` lists what snapd still does")
+            }
             #[cfg(feature = "snapd")]
-            Self::SnapSeed(_) => "fresh images can hang in seeding; `snap changes` lists the pending changes",
+            Self::SnapSeed(error) => error
+                .explain()
+                .with_code("SNAP_SEED_TIMEOUT")
+                .with_hint("fresh images can hang in seeding; `snap changes` lists the pending changes"),
             #[cfg(feature = "download")]
-            Self::Download { .. } => {
-                "the machine may need a proxy (https_proxy, by the task's environment), or take the file from a folder"
+            Self::Download { .. } => Explanation::new("DOWNLOAD_FAILED")
+                .hint("the machine may need a proxy (https_proxy, by the task's environment), or take the file from a folder"),
+            #[cfg(feature = "download")]
+            Self::DownloadStatus { .. } => {
+                Explanation::new("DOWNLOAD_STATUS").hint("look at version and URL: the file may not exist there")
             }
             #[cfg(feature = "download")]
-            Self::DownloadStatus { .. } => "look at version and URL: the file may not exist there",
-            #[cfg(feature = "download")]
-            Self::DownloadSize { .. } => "the URL may lead to something else than the tool",
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::CommandFailed { tail, .. } if !tail.is_empty() => Some(tail.clone()),
-            _ => None,
-        }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        match self {
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { absent, .. } => *absent,
-            _ => false,
+            Self::DownloadSize { .. } => {
+                Explanation::new("DOWNLOAD_TOO_LARGE").hint("the URL may lead to something else than the tool")
+            }
         }
     }
 }

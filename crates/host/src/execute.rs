@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::Secret;
+use converge::Secret;
 use rustix::io::Errno;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
@@ -166,7 +166,7 @@ fn tail(words: &str) -> String {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
 
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ansible::Change;
+use converge::Change;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
@@ -322,7 +322,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use ansible::{AbsolutePath, Explain as _};
+    use converge::{AbsolutePath, Explain as _};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ansible::{Change, Wait};
+use converge::{Change, Wait};
 use serde_json::{Value, json};
 
 use crate::{Command, Error, Root, ended::Ended};

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ansible::AbsolutePath;
+use converge::AbsolutePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

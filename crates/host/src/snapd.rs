@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::Wait;
+use converge::Wait;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};

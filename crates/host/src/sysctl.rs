@@ -40,7 +40,7 @@ pub fn path(key: &str) -> PathBuf {
 mod tests {
     use std::fs;
 
-    use ansible::{AbsolutePath, Explain as _};
+    use converge::{AbsolutePath, Explain as _};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use ansible::Wait;
+use converge::Wait;
 use reqwest::{
     Method, StatusCode, Url,
     header::{ETAG, HeaderMap, IF_MATCH},

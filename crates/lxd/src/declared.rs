@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-use ansible::Change;
+use converge::Change;
 use lab::{Devices as OwnedDevices, Keys};
 use serde_json::{Map, Value, json};
 

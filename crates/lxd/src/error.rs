@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf, time::Duration};
 
-use ansible::{Explain, WaitError};
+use converge::{Explain, Explanation, WaitError};
 
 /// What can go wrong between a step and LXD.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +182,6 @@ const MEANINGS: [(&str, &str, &str); 19] = [
 ];
 
 impl Error {
-    fn meaning(&self) -> Option<&'static (&'static str, &'static str, &'static str)> {
-        let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return None };
-        MEANINGS.iter().find(|(words, ..)| message.contains(words))
-    }
-
     /// The object does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -195,82 +190,63 @@ impl Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
-        if let Some((_, code, _)) = self.meaning() {
-            return code;
-        }
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoSocket { .. } | Self::Unreachable { .. } => "LXD_UNREACHABLE",
-            Self::OtherCertificate { .. } => "LXD_OTHER_CERTIFICATE",
-            Self::NotLxd { .. } => "LXD_UNEXPECTED_ANSWER",
-            Self::Interrupted { .. } => "LXD_CONNECTION_LOST",
-            Self::Refused { status: 404, .. } => "LXD_NOT_FOUND",
-            Self::Refused { status: 403, .. } => "LXD_FORBIDDEN",
-            Self::Refused { .. } => "LXD_REFUSED",
-            Self::Conflict { .. } => "LXD_CHANGED_MEANWHILE",
-            Self::Failed { .. } => "LXD_OPERATION_FAILED",
-            Self::Slow { .. } => "LXD_OPERATION_TIMEOUT",
-            // What LXD's words mean is more than that it did not start.
-            Self::NotStarted { refusal, .. } => match refusal.code() {
-                "LXD_OPERATION_FAILED" | "LXD_REFUSED" => "INSTANCE_START_FAILED",
-                code => code,
-            },
-            Self::Wait(error) => error.code(),
-            Self::Unreadable { .. } => "FILE_UNREADABLE",
-            Self::ImageDiffers { .. } => "BUNDLE_DIGEST",
-            Self::Setup { .. } => "LXD_CLIENT",
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        if let Some((.., hint)) = self.meaning() {
-            return vec![(*hint).into()];
-        }
-        let hint = match self {
-            Self::NoSocket { .. } => "run the role lxd_host first, or set lxd_socket_path",
-            Self::Unreachable { denied: true, .. } => "run the task with become: true, or as a member of the socket's group",
-            Self::Unreachable { .. } => "start LXD; its service may have stopped",
-            Self::OtherCertificate { .. } => "another program holds the address; `ss -ltnp` names it",
-            Self::NotLxd { .. } => "point lxd_socket_path at LXD's own socket",
-            Self::Interrupted { .. } => "look whether LXD was restarted, then run again: a step goes on from the live state",
-            Self::Conflict { .. } => "another program changes the same object; run again when it is done",
-            Self::Slow { .. } => "look at `lxc operation list`, then run again: a step goes on from the live state",
-            Self::Wait(error) => return error.hints(),
-            Self::Refused { .. } | Self::Failed { .. } => {
-                "LXD's log has more: `lxc monitor --type=logging`, or its service's journal"
+            Self::NoSocket { .. } => {
+                Explanation::new("LXD_UNREACHABLE").hint("run the role lxd_host first, or set lxd_socket_path").prerequisite()
             }
-            Self::ImageDiffers { .. } => "build the bundle anew with `cargo xtask bundle build`; what is whole is kept",
-            Self::Unreadable { .. } => "look whether the file is there, and at its owner and mode",
-            Self::NotStarted { refusal, .. } => return refusal.hints(),
-            Self::Setup { .. } => return Vec::new(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::NotStarted { log, .. } if !log.is_empty() => Some(log.clone()),
-            _ => None,
-        }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoSocket { .. })
-    }
-
-    fn is_conflict(&self) -> bool {
-        match self {
-            Self::Conflict { .. } => true,
-            Self::NotStarted { refusal, .. } => refusal.is_conflict(),
-            // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
-            Self::Refused { message, .. } | Self::Failed { message, .. } => {
-                message.contains("already exists")
-                    || message.contains("already in trust store")
-                    || message.contains("is busy running")
+            Self::Unreachable { denied: true, .. } => {
+                Explanation::new("LXD_UNREACHABLE").hint("run the task with become: true, or as a member of the socket's group")
             }
-            _ => false,
+            Self::Unreachable { .. } => Explanation::new("LXD_UNREACHABLE").hint("start LXD; its service may have stopped"),
+            Self::OtherCertificate { .. } => {
+                Explanation::new("LXD_OTHER_CERTIFICATE").hint("another program holds the address; `ss -ltnp` names it")
+            }
+            Self::NotLxd { .. } => Explanation::new("LXD_UNEXPECTED_ANSWER").hint("point lxd_socket_path at LXD's own socket"),
+            Self::Interrupted { .. } => Explanation::new("LXD_CONNECTION_LOST")
+                .hint("look whether LXD was restarted, then run again: a step goes on from the live state"),
+            Self::Refused { status, message, .. } => explain_words(
+                message,
+                match status {
+                    403 => "LXD_FORBIDDEN",
+                    404 => "LXD_NOT_FOUND",
+                    _ => "LXD_REFUSED",
+                },
+            ),
+            Self::Failed { message, .. } => explain_words(message, "LXD_OPERATION_FAILED"),
+            Self::Conflict { .. } => Explanation::new("LXD_CHANGED_MEANWHILE")
+                .hint("another program changes the same object; run again when it is done")
+                .conflict(),
+            Self::Slow { .. } => Explanation::new("LXD_OPERATION_TIMEOUT")
+                .hint("look at `lxc operation list`, then run again: a step goes on from the live state"),
+            Self::NotStarted { refusal, log, .. } => {
+                let explanation = refusal.explain().detail(log.as_str());
+                match explanation.code {
+                    // Where LXD's words have a meaning, it is more than that the instance did not start.
+                    "LXD_OPERATION_FAILED" | "LXD_REFUSED" => explanation.with_code("INSTANCE_START_FAILED"),
+                    _ => explanation,
+                }
+            }
+            Self::Unreadable { .. } => {
+                Explanation::new("FILE_UNREADABLE").hint("look whether the file is there, and at its owner and mode")
+            }
+            Self::ImageDiffers { .. } => Explanation::new("BUNDLE_DIGEST")
+                .hint("build the bundle anew with `cargo xtask bundle build`; what is whole is kept"),
+            Self::Wait(error) => error.explain(),
+            Self::Setup { .. } => Explanation::new("LXD_CLIENT"),
         }
     }
+}
+
+/// A refusal in LXD's own words: what they mean where that is known, or else what its status says.
+fn explain_words(message: &str, code: &'static str) -> Explanation {
+    let explanation = match MEANINGS.iter().find(|(words, ..)| message.contains(words)) {
+        Some((_, code, hint)) => Explanation::new(code).hint(*hint),
+        None => Explanation::new(code).hint("LXD's log has more: `lxc monitor --type=logging`, or its service's journal"),
+    };
+    // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
+    let overtaken = ["already exists", "already in trust store", "is busy running"].iter().any(|words| message.contains(words));
+    if overtaken { explanation.conflict() } else { explanation }
 }
 
 /// The first error in a log of LXC; those that follow come of it.

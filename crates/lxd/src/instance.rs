@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use ansible::{Explain as _, Wait};
+use converge::{Explain as _, Wait};
 use serde::Deserialize;
 use serde_json::json;
 

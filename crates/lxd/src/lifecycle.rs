@@ -1,4 +1,4 @@
-use ansible::Explain;
+use converge::{Explain, Explanation};
 use lab::lifecycle::{PHASE_KEY, Phase};
 
 use crate::{Client, Declared, Error, ObjectChange, Project, Tagged};
@@ -28,27 +28,13 @@ pub enum LifecycleError {
 }
 
 impl Explain for LifecycleError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoProject { .. } => "PROJECT_NOT_FOUND",
-            Self::Pivoted { .. } => "LIFECYCLE_PIVOTED",
-            Self::Lxd(error) => error.code(),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NoProject { .. } => vec!["run the role lxd_project first".into()],
-            Self::Pivoted { .. } => vec!["set allow_rebootstrap: true if the lab is to start over".into()],
-            Self::Lxd(error) => error.hints(),
-        }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        match self {
-            Self::NoProject { .. } => true,
-            Self::Pivoted { .. } => false,
-            Self::Lxd(error) => error.is_prerequisite(),
+            Self::NoProject { .. } => Explanation::new("PROJECT_NOT_FOUND").hint("run the role lxd_project first").prerequisite(),
+            Self::Pivoted { .. } => {
+                Explanation::new("LIFECYCLE_PIVOTED").hint("set allow_rebootstrap: true if the lab is to start over")
+            }
+            Self::Lxd(error) => error.explain(),
         }
     }
 }

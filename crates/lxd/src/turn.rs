@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::Wait;
+use converge::Wait;
 
 use crate::Error;
 
@@ -54,7 +54,7 @@ fn open(place: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
 

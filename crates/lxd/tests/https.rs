@@ -4,7 +4,7 @@
 
 use std::net::TcpListener;
 
-use ansible::Explain as _;
+use converge::Explain as _;
 use lxd::{Client, Connection, Error, Identity};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use host::{
     Owner,
     file::{Declared, FileChange, Live, mode},

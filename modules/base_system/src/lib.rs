@@ -9,7 +9,8 @@ mod sysctl;
 
 use std::collections::BTreeMap;
 
-use ansible::{AbsolutePath, Failure, OptionError, Run, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{AbsolutePath, Failure};
 use host::{OsRelease, Root, file, kernel::Kernel, package};
 use lab::machine;
 use schemars::JsonSchema;
@@ -136,9 +137,9 @@ impl Step for BaseSystem {
         for warning in pool::check(self)?.into_iter().chain(surroundings::warnings(self, &kernel).await?) {
             run.warn(warning);
         }
-        let packages = run.section(&Packages(self)).await?;
-        let modules = run.section(&Modules { step: self, kernel: &kernel }).await?;
-        let sysctl = run.section(&Sysctl(self)).await?;
+        let packages = run.section(&Packages(self)).await?.changes;
+        let modules = run.section(&Modules { step: self, kernel: &kernel }).await?.changes;
+        let sysctl = run.section(&Sysctl(self)).await?.changes;
         let directories = Directories(self);
         run.section(&directories).await?;
         run.verify(async {

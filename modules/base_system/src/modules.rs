@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
-use ansible::{Change, Failure, Section};
+use converge::{Change, Failure, Section};
 use host::{
     file::{Declared, FileChange},
     kernel::{self, Kernel, Presence},

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use host::package::Install;
 use lab::machine;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 use host::mount;
 
 use crate::BaseSystem;
@@ -17,17 +17,13 @@ pub(crate) struct PoolMissing {
 }
 
 impl Explain for PoolMissing {
-    fn code(&self) -> &'static str {
-        "POOL_MOUNT_MISSING"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["mount it there first; this step formats and mounts nothing".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("POOL_MOUNT_MISSING").hint("mount it there first; this step formats and mounts nothing")
     }
 }
 
 /// Fails if the pool is required and not mounted; warns if what is mounted has another label.
-pub(crate) fn check(step: &BaseSystem) -> Result<Option<String>, ansible::Failure> {
+pub(crate) fn check(step: &BaseSystem) -> Result<Option<String>, converge::Failure> {
     if !step.btrfs_pool_required {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, fmt::Write as _};
 
-use ansible::{Change, Failure, Section};
+use converge::{Change, Failure, Section};
 use host::{
     file::{Declared, FileChange},
     sysctl,

@@ -1,4 +1,4 @@
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why a tool is not in its place.
 #[derive(Debug, thiserror::Error)]
@@ -18,34 +18,19 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::ChecksumFetch { .. } => "CHECKSUM_FETCH_FAILED",
-            Self::ChecksumEntry { .. } => "CHECKSUM_ENTRY_MISSING",
-            Self::ChecksumUnknown => "CHECKSUM_UNKNOWN",
-            Self::ChecksumMismatch { .. } => "CHECKSUM_MISMATCH",
-            Self::VersionMismatch { .. } => "VERSION_MISMATCH",
-            Self::Host(error) => error.code(),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::ChecksumFetch { source, .. } => return source.hints(),
-            Self::ChecksumEntry { .. } => "look at checksum_style and checksum_entry of the tool",
-            Self::ChecksumUnknown => "give checksum_sha256 or checksum_url of the tool",
-            Self::ChecksumMismatch { .. } => "version and checksum must belong together; otherwise the source is not to be trusted",
-            Self::VersionMismatch { .. } => "version and URL of the tool must belong together",
-            Self::Host(error) => return error.hints(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::VersionMismatch { said, .. } => Some(said.clone()),
-            Self::Host(error) => error.detail(),
-            _ => None,
+            Self::ChecksumFetch { source, .. } => source.explain().with_code("CHECKSUM_FETCH_FAILED"),
+            Self::ChecksumEntry { .. } => {
+                Explanation::new("CHECKSUM_ENTRY_MISSING").hint("look at checksum_style and checksum_entry of the tool")
+            }
+            Self::ChecksumUnknown => Explanation::new("CHECKSUM_UNKNOWN").hint("give checksum_sha256 or checksum_url of the tool"),
+            Self::ChecksumMismatch { .. } => Explanation::new("CHECKSUM_MISMATCH")
+                .hint("version and checksum must belong together; otherwise the source is not to be trusted"),
+            Self::VersionMismatch { said, .. } => {
+                Explanation::new("VERSION_MISMATCH").hint("version and URL of the tool must belong together").detail(said.as_str())
+            }
+            Self::Host(error) => error.explain(),
         }
     }
 }

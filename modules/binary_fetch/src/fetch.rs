@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::{Change, Failure, Section};
+use converge::{Change, Failure, Section};
 use host::{
     Owner, Root,
     file::{self, Attributes},

@@ -1,4 +1,4 @@
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use host::{
     Owner, Root,
     file::{Declared, FileChange, Live, mode},

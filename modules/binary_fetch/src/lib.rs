@@ -10,7 +10,8 @@ mod tool;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ::bundle::{Bundle, Location};
-use ansible::{AbsolutePath, Failure, Run, Step};
+use ansible::{Run, Step};
+use converge::{AbsolutePath, Failure};
 use host::file;
 use lab::{machine, versions};
 use schemars::JsonSchema;
@@ -239,7 +240,7 @@ impl BinaryFetch {
         facts.standins.extend(tool.standin.clone().map(|instead| (T::NAME.to_owned(), instead)));
         let path = self.bin_dir().join(&tool.file_name);
         let section = Fetch::<T>::new(self, tool, path.clone());
-        let changed = !run.section(&section).await?.is_empty();
+        let changed = !run.section(&section).await?.changes.is_empty();
         let tool =
             ToolFacts { path: path.display().to_string(), sha256: section.verified()?, version: section.tool.version, changed };
         facts.tools.insert(T::NAME.to_owned(), tool);

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fmt, path::PathBuf, time::SystemTime};
 
-use ansible::{Failure, Secret, Section};
+use converge::{Failure, Secret, Section};
 use host::{
     Owner, Root,
     file::{self, Attributes, Declared, FileChange},
@@ -241,7 +241,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Folder(change) => change.object(),
@@ -279,7 +279,7 @@ fn guarded(attributes: Attributes) -> Value {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use ansible::AbsolutePath;
+    use converge::AbsolutePath;
 
     use super::*;
     use crate::{KeyType, pair::Key};

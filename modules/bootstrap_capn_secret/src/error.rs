@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why the infrastructure provider cannot speak to LXD.
 #[derive(Debug, thiserror::Error)]
@@ -34,47 +34,38 @@ impl Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoNetworkAddress(_) => "NETWORK_NO_ADDRESS",
-            Self::AddressTaken { .. } => "LXD_ADDRESS_TAKEN",
-            Self::NotListening { source, .. } => match source.code() {
-                "LXD_REFUSED" | "LXD_UNREACHABLE" => "LXD_NOT_LISTENING",
-                code => code,
-            },
-            Self::KeyNotMade(_) => "KEY_NOT_MADE",
-            Self::ClockSkew { .. } => "CLOCK_SKEW",
-            Self::NoCertificate(_) => "CERTIFICATE_MISSING",
-            Self::IssuedMeanwhile => "CERTIFICATE_CHANGED_MEANWHILE",
-            Self::EntryOfAnother { .. } => "TRUST_ENTRY_OF_ANOTHER",
-            Self::NotLetIn { .. } => "CERTIFICATE_NOT_LET_IN",
-            Self::SecretType { .. } => "SECRET_TYPE",
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoNetworkAddress(_) => "run the role lxd_network_int_managed first, or set lxd_https_bind_address",
-            Self::AddressTaken { .. } => {
-                "set lxd_https_bind_address to the address that LXD has, if instances reach it, or force_https_address: true"
+            Self::NoNetworkAddress(_) => Explanation::new("NETWORK_NO_ADDRESS")
+                .hint("run the role lxd_network_int_managed first, or set lxd_https_bind_address")
+                .prerequisite(),
+            Self::AddressTaken { .. } => Explanation::new("LXD_ADDRESS_TAKEN").hint(
+                "set lxd_https_bind_address to the address that LXD has, if instances reach it, or force_https_address: true",
+            ),
+            Self::NotListening { source, .. } => {
+                let explanation = source.explain();
+                match explanation.code {
+                    "LXD_REFUSED" | "LXD_UNREACHABLE" => explanation.with_code("LXD_NOT_LISTENING"),
+                    _ => explanation,
+                }
             }
-            Self::NotListening { source, .. } => return source.hints(),
-            Self::KeyNotMade(_) => "look at client_key_type and client_key_size",
-            Self::ClockSkew { .. } => "set the host's clock; if it is right, run once with rotate: true",
-            Self::NoCertificate(_) => "leave flow_control_client_cert on, or put key and certificate there",
-            Self::IssuedMeanwhile => "run again when the other run is done",
-            Self::EntryOfAnother { .. } => "let the step make a certificate of its own: move the files away, or set staging_dir",
-            Self::NotLetIn { .. } => "look at `lxc config trust list`; the step's section lxd_trust makes the entry",
-            Self::SecretType { .. } => "delete it, or set another name",
-        };
-        vec![hint.into()]
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoNetworkAddress(_))
-    }
-
-    fn is_conflict(&self) -> bool {
-        matches!(self, Self::IssuedMeanwhile)
+            Self::KeyNotMade(_) => Explanation::new("KEY_NOT_MADE").hint("look at client_key_type and client_key_size"),
+            Self::ClockSkew { .. } => {
+                Explanation::new("CLOCK_SKEW").hint("set the host's clock; if it is right, run once with rotate: true")
+            }
+            Self::NoCertificate(_) => {
+                Explanation::new("CERTIFICATE_MISSING").hint("leave flow_control_client_cert on, or put key and certificate there")
+            }
+            Self::IssuedMeanwhile => {
+                Explanation::new("CERTIFICATE_CHANGED_MEANWHILE").hint("run again when the other run is done").conflict()
+            }
+            Self::EntryOfAnother { .. } => Explanation::new("TRUST_ENTRY_OF_ANOTHER")
+                .hint("let the step make a certificate of its own: move the files away, or set staging_dir"),
+            Self::NotLetIn { source, .. } => source
+                .explain()
+                .with_code("CERTIFICATE_NOT_LET_IN")
+                .with_hint("look at `lxc config trust list`; the step's section lxd_trust makes the entry"),
+            Self::SecretType { .. } => Explanation::new("SECRET_TYPE").hint("delete it, or set another name"),
+        }
     }
 }

@@ -13,7 +13,8 @@ mod trust;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use ansible::{AbsolutePath, Failure, OptionError, Run, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{AbsolutePath, Failure};
 use host::file;
 use lab::{machine, names};
 use lxd::{Connection, TrustEntry};
@@ -232,10 +233,10 @@ impl Step for BootstrapCapnSecret {
         let listener = Listener::of(self);
         run.section(&listener).await?;
         let client_cert = ClientCert::of(self);
-        let identity = Identity::after(&run.section(&client_cert).await?, &client_cert)?;
-        let trusted = run.section(&Trust { step: self, identity: &identity }).await?;
+        let identity = Identity::after(&run.section(&client_cert).await?.changes, &client_cert)?;
+        let trusted = run.section(&Trust { step: self, identity: &identity }).await?.changes;
         let secrets = Secrets::of(self, &listener, &identity);
-        let delivered = run.section(&secrets).await?;
+        let delivered = run.section(&secrets).await?.changes;
         let complete = run.is_on("secret") && !self.namespaces.is_empty();
         run.section(&OldTrust::of(self, &identity, &secrets, complete)?).await?;
         run.section(&Lifecycle { step: self, proved: complete }).await?;
@@ -411,7 +412,7 @@ impl Identity {
 mod tests {
     use std::time::SystemTime;
 
-    use ansible::Section;
+    use converge::Section;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The lab's phase: whether there is still something to bootstrap, and that it was.
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use lab::lifecycle::Phase;
 use lxd::{ObjectChange, Project, Tagged};
 

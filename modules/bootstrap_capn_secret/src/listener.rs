@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ansible::{Explain as _, Failure, Section, Wait};
+use converge::{Explain as _, Failure, Section, Wait};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -157,7 +157,7 @@ impl fmt::Display for Listen {
     }
 }
 
-impl ansible::Change for Listen {
+impl converge::Change for Listen {
     fn object(&self) -> String {
         "LXD".into()
     }

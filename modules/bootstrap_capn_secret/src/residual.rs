@@ -1,6 +1,6 @@
 //! What the certificate reaches beyond its project. Fixes come without an extension that tells of them, so it is tried out.
 
-use ansible::{Explain as _, Failure};
+use converge::{Explain as _, Failure};
 use lxd::{Client, Error};
 use serde_json::{Value, json};
 

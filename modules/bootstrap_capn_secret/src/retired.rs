@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ansible::Failure;
+use converge::Failure;
 use host::{
     Owner, Root,
     file::{self, Declared},

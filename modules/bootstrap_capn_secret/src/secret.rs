@@ -5,12 +5,12 @@ use std::{
     fmt,
 };
 
-use ansible::{Failure, Secret, Section};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cluster::{
     Client, DynamicObject, Kubeconfig,
     resource::{CLUSTER, NAMESPACE, SECRET},
 };
+use converge::{Failure, Secret, Section};
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
@@ -256,7 +256,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Namespace(name) => format!("Namespace {name}"),
@@ -352,7 +352,7 @@ mod tests {
         let section = Secrets::of(&case.step, &listener, &case.identity);
         let changes = section.plan(&Live::default()).unwrap_or_default();
         let shown: String =
-            changes.iter().map(|change| format!("{change} {}", ansible::Change::after(change))).collect::<Vec<_>>().join("\n");
+            changes.iter().map(|change| format!("{change} {}", converge::Change::after(change))).collect::<Vec<_>>().join("\n");
         let key = case.identity.pair.as_ref().unwrap().key.clone();
         assert!(!shown.contains(&BASE64_STANDARD.encode(key.expose())[..40]) && !shown.contains("PRIVATE KEY"), "{shown}");
         assert!(shown.contains(&key.redacted()) && shown.contains("capi-lab"), "{shown}");

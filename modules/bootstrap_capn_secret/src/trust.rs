@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use lxd::{AuthGroup, Client, Permission, Tagged, TlsIdentity, TrustEntry};
 use serde_json::{Value, json};
 
@@ -294,7 +294,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         self.object.clone()
     }

@@ -1,6 +1,6 @@
 //! clusterctl's configuration on the host.
 
-use ansible::Failure;
+use converge::Failure;
 use host::{
     Owner, Root,
     file::{Content, Declared, FileChange, Live as File, mode},
@@ -27,7 +27,7 @@ impl Section<'_> {
     }
 }
 
-impl ansible::Section for Section<'_> {
+impl converge::Section for Section<'_> {
     const NAME: &'static str = "config";
     type Live = Vec<Option<File>>;
     type Change = FileChange;

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use ansible::Explain;
 use cluster::{clusterctl, providers::Provider};
+use converge::{Explain, Explanation};
 
 /// Why Cluster API is not on the bootstrap cluster.
 #[derive(Debug, thiserror::Error)]
@@ -31,46 +31,39 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoInstance { .. } => "INSTANCE_NOT_FOUND",
-            Self::NotRunning { .. } => "INSTANCE_NOT_RUNNING",
-            Self::NoAddress { .. } => "INSTANCE_NO_ADDRESS",
-            Self::NoCluster { .. } => "K3S_NOT_STARTED",
-            Self::NoClusterctl { .. } => "CLUSTERCTL_MISSING",
-            Self::NotExecutable { .. } => "CLUSTERCTL_NOT_EXECUTABLE",
-            Self::Drift { .. } => "PROVIDER_VERSION_DRIFT",
-            Self::Twice { .. } => "PROVIDER_TWICE",
-            Self::NotInBundle { .. } => "BUNDLE_NOT_LISTED",
-            Self::Terminating(cluster::Error::Unmet { .. }) => "NAMESPACE_TERMINATING",
-            Self::Terminating(source) => source.code(),
-            Self::Init { source, .. } => source.code(),
+            Self::NoInstance { .. } => {
+                Explanation::new("INSTANCE_NOT_FOUND").hint("run the role lxd_bootstrap_instance first").prerequisite()
+            }
+            Self::NotRunning { .. } => {
+                Explanation::new("INSTANCE_NOT_RUNNING").hint("run the role lxd_bootstrap_instance first").prerequisite()
+            }
+            Self::NoAddress { .. } => Explanation::new("INSTANCE_NO_ADDRESS")
+                .hint("look at container_ifname, and whether the network gives addresses out"),
+            Self::NoCluster { .. } => Explanation::new("K3S_NOT_STARTED").hint("run the role bootstrap_k3s first").prerequisite(),
+            Self::NoClusterctl { .. } => Explanation::new("CLUSTERCTL_MISSING")
+                .hint("run the role binary_fetch first, or set clusterctl_path")
+                .prerequisite(),
+            Self::NotExecutable { .. } => {
+                Explanation::new("CLUSTERCTL_NOT_EXECUTABLE").hint("run the role binary_fetch again, or look at the file's mode")
+            }
+            Self::Drift { .. } => Explanation::new("PROVIDER_VERSION_DRIFT")
+                .hint("set the versions that are there, or upgrade with `clusterctl upgrade`"),
+            Self::Twice { .. } => Explanation::new("PROVIDER_TWICE")
+                .hint("remove one with `clusterctl delete`; a management cluster has each provider once"),
+            Self::NotInBundle { .. } => {
+                Explanation::new("BUNDLE_NOT_LISTED").hint("set the version that the bundle has, or build the bundle anew")
+            }
+            Self::Terminating(source) => {
+                let explanation = source.explain();
+                let still_there = matches!(source, cluster::Error::Unmet { .. });
+                let code = if still_there { "NAMESPACE_TERMINATING" } else { explanation.code };
+                explanation
+                    .with_code(code)
+                    .with_hint("wait until it is gone, then run again; `kubectl describe namespace` shows what it waits for")
+            }
+            Self::Init { source, unmet } => source.explain().detail(unmet.join("\n")),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoInstance { .. } | Self::NotRunning { .. } => "run the role lxd_bootstrap_instance first",
-            Self::NoAddress { .. } => "look at container_ifname, and whether the network gives addresses out",
-            Self::NoCluster { .. } => "run the role bootstrap_k3s first",
-            Self::NoClusterctl { .. } => "run the role binary_fetch first, or set clusterctl_path",
-            Self::NotExecutable { .. } => "run the role binary_fetch again, or look at the file's mode",
-            Self::Drift { .. } => "set the versions that are there, or upgrade with `clusterctl upgrade`",
-            Self::Twice { .. } => "remove one with `clusterctl delete`; a management cluster has each provider once",
-            Self::NotInBundle { .. } => "set the version that the bundle has, or build the bundle anew",
-            Self::Terminating(_) => "wait until it is gone, then run again; `kubectl describe namespace` shows what it waits for",
-            Self::Init { source, .. } => return source.hints(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        let Self::Init { source, unmet } = self else { return None };
-        let lines = source.detail().into_iter().chain(unmet.iter().cloned());
-        Some(lines.collect::<Vec<_>>().join("\n"))
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoInstance { .. } | Self::NotRunning { .. } | Self::NoCluster { .. } | Self::NoClusterctl { .. })
     }
 }

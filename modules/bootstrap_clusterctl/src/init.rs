@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use ansible::{Failure, Wait, WaitError};
 use cluster::{Condition, clusterctl, condition::Test, providers::Provider, resource};
+use converge::{Failure, Wait, WaitError};
 use lab::capi;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub(crate) struct Init {
     pub after: Vec<Provider>,
 }
 
-impl ansible::Section for Section<'_> {
+impl converge::Section for Section<'_> {
     const NAME: &'static str = "init";
     /// clusterctl's inventory.
     type Live = Vec<Provider>;
@@ -151,7 +151,7 @@ impl fmt::Display for Init {
     }
 }
 
-impl ansible::Change for Init {
+impl converge::Change for Init {
     fn object(&self) -> String {
         "Cluster API's providers".to_owned()
     }

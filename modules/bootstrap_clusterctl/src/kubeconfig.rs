@@ -2,8 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
-use ansible::Failure;
 use cluster::Kubeconfig;
+use converge::Failure;
 use host::{
     Owner, Root,
     file::{Content, Declared, FileChange, Live as File, mode},
@@ -44,7 +44,7 @@ impl Section<'_> {
     }
 }
 
-impl ansible::Section for Section<'_> {
+impl converge::Section for Section<'_> {
     const NAME: &'static str = "kubeconfig";
     type Live = Live;
     type Change = Change;
@@ -87,7 +87,7 @@ impl fmt::Display for Change {
 }
 
 /// Keys and certificates are in no diff; what is not secret of a kubeconfig is.
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Folder(file) | Self::Write { file, .. } => file.object(),

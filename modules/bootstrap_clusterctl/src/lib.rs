@@ -8,12 +8,13 @@ mod sources;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use ansible::{AbsolutePath, Failure, OptionError, Run, Secret, Step};
+use ansible::{OptionError, Run, Step};
 use cluster::{
     Clusterctl, Condition, DynamicObject, Kubeconfig, TLS_SERVER_NAME,
     providers::{Kind, Provider},
     resource,
 };
+use converge::{AbsolutePath, Failure, Secret};
 use host::{
     Owner,
     file::{self, Declared},
@@ -243,7 +244,7 @@ impl Step for BootstrapClusterctl {
         run.section(&kubeconfig::Section(self)).await?;
         let makes_folder = !run.is_on("kubeconfig");
         run.section(&config::Section { step: self, sources: &sources, makes_folder }).await?;
-        let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.is_empty();
+        let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.changes.is_empty();
         let facts = run.verify(self.facts(&sources, init_ran)).await?;
         if let Some(live) = facts.as_ref().and_then(|facts| facts.cert_manager_version.as_ref())
             && *live != self.cert_manager_version

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use ansible::Failure;
 use bundle::{Bundle, Entry, Role};
 use cluster::providers::{Kind, Provider};
+use converge::Failure;
 use lab::capi;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt::Display, fs};
 
-use ansible::{Change as _, Section as _};
+use converge::{Change as _, Section as _};
 use host::file::{Content, Live as File};
 use serde_json::{Value, json};
 

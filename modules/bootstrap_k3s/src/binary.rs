@@ -42,7 +42,7 @@ pub(crate) fn check(path: &Path, architecture: &str) -> Result<(), Error> {
 mod tests {
     use std::fs;
 
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ansible::{Failure, Wait};
+use converge::{Failure, Wait};
 use lxd::Client;
 
 use crate::{

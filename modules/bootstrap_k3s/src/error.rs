@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use ansible::{Explain, WaitError};
+use converge::{Explain, Explanation, WaitError};
 
 use crate::cause::Cause;
 
@@ -38,59 +38,36 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoInstance { .. } => "INSTANCE_NOT_FOUND",
-            Self::NotRunning { .. } => "INSTANCE_NOT_RUNNING",
-            Self::NoSource { .. } => "K3S_BINARY_MISSING",
-            Self::Unreadable { .. } => "K3S_BINARY_UNREADABLE",
-            Self::BinaryDamaged { .. } => "K3S_BINARY_DAMAGED",
-            Self::BinaryArchitecture { .. } => "K3S_BINARY_ARCHITECTURE",
-            Self::BinaryUnusable { .. } => "K3S_BINARY_UNUSABLE",
-            Self::NoAddress { family: "IPv4", .. } => "K3S_NO_IPV4",
-            Self::NoAddress { .. } => "K3S_NO_IPV6",
-            Self::NoName { .. } => "K3S_NO_DNS",
-            Self::Command { .. } => "K3S_COMMAND_FAILED",
-            Self::Crashed { cause, .. } => cause.code,
-            Self::NoNode { .. } => "K3S_NO_NODE",
-            Self::Lxd(error) => error.code(),
-            Self::Wait(error) => error.code(),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoInstance { .. } | Self::NotRunning { .. } => "run the role lxd_bootstrap_instance first",
-            Self::NoSource { .. } => "run the role binary_fetch first; images come from the bundle",
-            Self::Unreadable { .. } => "run the task with become: true",
-            Self::BinaryDamaged { .. } => "fetch it again: remove it and run the role binary_fetch, or build the bundle anew",
-            Self::BinaryArchitecture { .. } => "set binary_fetch's arch to that of the host",
-            Self::BinaryUnusable { .. } => "look whether the instance's image is of the host's architecture",
-            Self::NoAddress { .. } => "look whether the internal network hands out addresses of both families",
-            Self::NoName { .. } => {
-                "look at the host's name servers and at the network's NAT; with images from a mirror, name it in required_names"
+            Self::NoInstance { .. } => {
+                Explanation::new("INSTANCE_NOT_FOUND").hint("run the role lxd_bootstrap_instance first").prerequisite()
             }
-            Self::Command { .. } => "the instance's image must have systemd",
-            Self::Crashed { cause, .. } => cause.hint,
-            Self::NoNode { .. } => "run again; somebody has deleted it meanwhile",
-            Self::Lxd(error) => return error.hints(),
-            Self::Wait(error) => return error.hints(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Crashed { detail, .. } => Some(detail.clone()),
-            _ => None,
-        }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        match self {
-            Self::NoInstance { .. } | Self::NotRunning { .. } | Self::NoSource { .. } => true,
-            Self::Lxd(error) => error.is_prerequisite(),
-            _ => false,
+            Self::NotRunning { .. } => {
+                Explanation::new("INSTANCE_NOT_RUNNING").hint("run the role lxd_bootstrap_instance first").prerequisite()
+            }
+            Self::NoSource { .. } => Explanation::new("K3S_BINARY_MISSING")
+                .hint("run the role binary_fetch first; images come from the bundle")
+                .prerequisite(),
+            Self::Unreadable { .. } => Explanation::new("K3S_BINARY_UNREADABLE").hint("run the task with become: true"),
+            Self::BinaryDamaged { .. } => Explanation::new("K3S_BINARY_DAMAGED")
+                .hint("fetch it again: remove it and run the role binary_fetch, or build the bundle anew"),
+            Self::BinaryArchitecture { .. } => {
+                Explanation::new("K3S_BINARY_ARCHITECTURE").hint("set binary_fetch's arch to that of the host")
+            }
+            Self::BinaryUnusable { .. } => {
+                Explanation::new("K3S_BINARY_UNUSABLE").hint("look whether the instance's image is of the host's architecture")
+            }
+            Self::NoAddress { family, .. } => Explanation::new(if *family == "IPv4" { "K3S_NO_IPV4" } else { "K3S_NO_IPV6" })
+                .hint("look whether the internal network hands out addresses of both families"),
+            Self::NoName { .. } => Explanation::new("K3S_NO_DNS").hint(
+                "look at the host's name servers and at the network's NAT; with images from a mirror, name it in required_names",
+            ),
+            Self::Command { .. } => Explanation::new("K3S_COMMAND_FAILED").hint("the instance's image must have systemd"),
+            Self::Crashed { cause, detail, .. } => Explanation::new(cause.code).hint(cause.hint).detail(detail.as_str()),
+            Self::NoNode { .. } => Explanation::new("K3S_NO_NODE").hint("run again; somebody has deleted it meanwhile"),
+            Self::Lxd(error) => error.explain(),
+            Self::Wait(error) => error.explain(),
         }
     }
 }

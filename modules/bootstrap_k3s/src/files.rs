@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use ansible::{OptionError, Secret};
+use ansible::OptionError;
+use converge::Secret;
 use host::file;
 
 use crate::{BootstrapK3s, flags};

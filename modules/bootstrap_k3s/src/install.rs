@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use lxd::{FileInfo, FileKind, Source};
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ impl File {
 
     /// What may be shown of the file with some text.
     fn show(&self, text: &str, mode: u32) -> Value {
-        let text = if self.shown { text.to_owned() } else { ansible::Secret::from(text.to_owned()).redacted() };
+        let text = if self.shown { text.to_owned() } else { converge::Secret::from(text.to_owned()).redacted() };
         json!({"mode": format!("{mode:04o}"), "content": text})
     }
 }
@@ -132,7 +132,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         self.path().to_owned()
     }

@@ -14,7 +14,8 @@ mod service;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use ansible::{AbsolutePath, Failure, OptionError, Run, Secret, Section as _, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{AbsolutePath, Failure, Secret, Section as _};
 use host::file;
 use lab::{machine, names};
 use lxd::{Client, Connection, Instance};
@@ -171,9 +172,9 @@ impl Step for BootstrapK3s {
         let install = Install { step: self, payloads: self.payloads()? };
         // What cannot be looked at yet runs nothing.
         let before = self.running().await.unwrap_or_default();
-        let installed = run.section(&install).await?;
+        let installed = run.section(&install).await?.changes;
         let service = Service::new(self, install.paths(), before.filter(|_| !installed.is_empty()));
-        let started = run.section(&service).await?;
+        let started = run.section(&service).await?.changes;
         let unit = self.unit_path();
         run.verify(async {
             let record = install.record().await?;

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ansible::{Failure, Wait};
 use cluster::{
     Condition, DynamicObject, Kubeconfig, TLS_SERVER_NAME,
     condition::{Look, Test},
     resource,
 };
+use converge::{Failure, Wait};
 
 use lab::capi::{API_PORT, K3S_KUBECONFIG};
 

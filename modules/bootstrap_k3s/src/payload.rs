@@ -6,8 +6,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use ansible::Failure;
 use bundle::{Bundle, Entry};
+use converge::Failure;
 use lxd::{Client, FileInfo, FileKind, Source};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ansible::{Failure, Section, Wait};
+use converge::{Failure, Section, Wait};
 use lxd::{Client, InstanceState};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -190,7 +190,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         format!("service {}", self.service())
     }

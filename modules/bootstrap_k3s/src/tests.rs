@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use ansible::Explain as _;
+use converge::Explain as _;
 use lxd::{FileInfo, FileKind};
 
 use super::*;
@@ -170,7 +170,7 @@ fn the_unit_has_the_flags_and_no_secret() {
 }
 
 fn plan_as_shown(step: &BootstrapK3s) -> String {
-    use ansible::Change as _;
+    use converge::Change as _;
     let changes = install(step).plan(&install::Live::default()).unwrap();
     let shown = |change: &install::Change| format!("{} {} {}", change.object(), change.before(), change.after());
     changes.iter().map(shown).collect::<Vec<_>>().join("\n")

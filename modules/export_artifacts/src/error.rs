@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why nothing is brought to the runner.
 #[derive(Debug, thiserror::Error)]
@@ -24,32 +24,22 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        const FOLDERS: &str = "look at the owner and mode of the folders above it";
+        const SERVER: &str = "set mgmt_api_server_url to an address that the runner reaches";
         match self {
-            Self::Symlink { .. } => "ARTIFACTS_ROOT_SYMLINK",
-            Self::Foreign { .. } => "ARTIFACTS_ROOT_FOREIGN",
-            Self::Shared { .. } => "ARTIFACTS_ROOT_SHARED",
-            Self::Unreadable { .. } => "ARTIFACTS_UNREADABLE",
-            Self::Unwritable { .. } => "ARTIFACTS_UNWRITABLE",
-            Self::Plain { .. } => "ARTIFACTS_SERVER_PLAIN",
-            Self::Loopback { .. } => "ARTIFACTS_SERVER_LOOPBACK",
-            Self::NotRead => "ARTIFACTS_NOT_READ",
+            Self::Symlink { .. } => Explanation::new("ARTIFACTS_ROOT_SYMLINK").hint("name the folder itself"),
+            Self::Foreign { .. } => Explanation::new("ARTIFACTS_ROOT_FOREIGN")
+                .hint("name a folder of the user who runs Ansible, or give this one to that user"),
+            Self::Shared { .. } => Explanation::new("ARTIFACTS_ROOT_SHARED")
+                .hint("give each host a folder of its own: root: .../.artifacts/{{ inventory_hostname }}"),
+            Self::Unreadable { .. } => Explanation::new("ARTIFACTS_UNREADABLE").hint(FOLDERS),
+            Self::Unwritable { .. } => Explanation::new("ARTIFACTS_UNWRITABLE").hint(FOLDERS),
+            Self::Plain { .. } => Explanation::new("ARTIFACTS_SERVER_PLAIN").hint(SERVER),
+            Self::Loopback { .. } => Explanation::new("ARTIFACTS_SERVER_LOOPBACK").hint(SERVER),
+            Self::NotRead => {
+                Explanation::new("ARTIFACTS_NOT_READ").hint("give kubeconfig what mode: read has returned").prerequisite()
+            }
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Symlink { .. } => "name the folder itself",
-            Self::Foreign { .. } => "name a folder of the user who runs Ansible, or give this one to that user",
-            Self::Shared { .. } => "give each host a folder of its own: root: .../.artifacts/{{ inventory_hostname }}",
-            Self::Unreadable { .. } | Self::Unwritable { .. } => "look at the owner and mode of the folders above it",
-            Self::Plain { .. } | Self::Loopback { .. } => "set mgmt_api_server_url to an address that the runner reaches",
-            Self::NotRead => "give kubeconfig what mode: read has returned",
-        };
-        vec![hint.into()]
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NotRead)
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use host::{
     Owner, Root,
     file::{self, Declared, FileChange},
@@ -116,7 +116,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Folder(change) => change.object(),

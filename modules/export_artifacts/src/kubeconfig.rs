@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ansible::{Failure, Section};
 use cluster::Kubeconfig;
+use converge::{Failure, Section};
 use host::{
     Owner, Root,
     file::{Content, Declared, FileChange, Live},
@@ -83,7 +83,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         self.file.object()
     }

@@ -8,7 +8,8 @@ mod tfvars;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use ansible::{AbsolutePath, Failure, OptionError, RoleTask, Run, Secret, Section as _, Step};
+use ansible::{OptionError, RoleTask, Run, Step};
+use converge::{AbsolutePath, Failure, Secret, Section as _};
 use lab::{machine, names, versions};
 use lxd::Connection;
 use schemars::JsonSchema;

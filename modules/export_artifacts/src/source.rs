@@ -2,8 +2,8 @@
 
 use std::{convert::Infallible, fmt, net::IpAddr, path::PathBuf};
 
-use ansible::{Failure, Section};
 use cluster::Kubeconfig;
+use converge::{Failure, Section};
 use lab::machine;
 use lxd::LifecycleError;
 use serde_json::Value;
@@ -81,7 +81,7 @@ impl fmt::Display for Never {
     }
 }
 
-impl ansible::Change for Never {
+impl converge::Change for Never {
     fn object(&self) -> String {
         match self.0 {}
     }

@@ -4,7 +4,7 @@ use std::{
     path::Path,
 };
 
-use ansible::Explain as _;
+use converge::Explain as _;
 use serde_json::json;
 
 use super::*;
@@ -28,7 +28,7 @@ fn step(root: &Path) -> ExportArtifacts {
 }
 
 /// What a section would do, or the code of its failure.
-async fn plan<S: ansible::Section>(section: &S) -> String {
+async fn plan<S: converge::Section>(section: &S) -> String {
     let planned = match section.observe().await {
         Ok(live) => section.plan(&live),
         Err(failure) => Err(failure),
@@ -39,7 +39,7 @@ async fn plan<S: ansible::Section>(section: &S) -> String {
     }
 }
 
-async fn apply<S: ansible::Section>(section: &S) {
+async fn apply<S: converge::Section>(section: &S) {
     for change in section.plan(&section.observe().await.unwrap()).unwrap() {
         section.apply(&change).await.unwrap();
     }
@@ -125,7 +125,7 @@ async fn the_variables_follow_the_kubeconfig() {
 
 #[tokio::test]
 async fn a_diff_shows_no_key() {
-    use ansible::Change as _;
+    use converge::Change as _;
     let place = tempfile::tempdir().unwrap();
     let step = step(place.path());
     fs::write(step.kubeconfig_path(), KUBECONFIG.replace("S0VZ", "T0xE")).unwrap();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ansible::{Failure, OptionError, Section};
+use ansible::OptionError;
+use converge::{Failure, Section};
 use host::{
     Owner, Root,
     file::{self, Content, Declared, FileChange},

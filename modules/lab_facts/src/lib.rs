@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use ansible::{AbsolutePath, Failure, Run, Step};
+use ansible::{Run, Step};
 use cluster::{Condition, Kubeconfig};
+use converge::{AbsolutePath, Failure};
 use lab::{
     capi,
     lifecycle::{PHASE_KEY, Phase},

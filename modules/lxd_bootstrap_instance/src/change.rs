@@ -1,7 +1,7 @@
 use std::fmt;
 
-use ansible::Failure;
 use bundle::InstanceImage;
+use converge::Failure;
 use lxd::{Client, ImageFiles, ObjectChange, State};
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::CopyImage { alias, .. } | Self::ImportImage(InstanceImage { alias, .. }) => format!("image {alias}"),

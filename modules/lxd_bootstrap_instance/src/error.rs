@@ -1,4 +1,4 @@
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why there is no bootstrap instance.
 #[derive(Debug, thiserror::Error)]
@@ -14,23 +14,15 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoProject(_) => "PROJECT_NOT_FOUND",
-            Self::NoImage { .. } => "IMAGE_NOT_FOUND",
-            Self::Pivoted { .. } => "LIFECYCLE_PIVOTED",
+            Self::NoProject(_) => Explanation::new("PROJECT_NOT_FOUND").hint("run the role lxd_project first").prerequisite(),
+            Self::NoImage { .. } => Explanation::new("IMAGE_NOT_FOUND")
+                .hint("import it with `lxc image import`, or use image_source: server")
+                .prerequisite(),
+            Self::Pivoted { .. } => {
+                Explanation::new("LIFECYCLE_PIVOTED").hint("set allow_rebootstrap: true if the lab is to start over")
+            }
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NoProject(_) => vec!["run the role lxd_project first".into()],
-            Self::NoImage { .. } => vec!["import it with `lxc image import`, or use image_source: server".into()],
-            Self::Pivoted { .. } => vec!["set allow_rebootstrap: true if the lab is to start over".into()],
-        }
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        matches!(self, Self::NoProject(_) | Self::NoImage { .. })
     }
 }

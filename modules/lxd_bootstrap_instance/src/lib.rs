@@ -7,7 +7,8 @@ mod readiness;
 use std::{collections::BTreeMap, time::Duration};
 
 use ::bundle::{InstanceImage, Location};
-use ansible::{Failure, OptionError, Run, Section, Step, Wait};
+use ansible::{OptionError, Run, Step};
+use converge::{Failure, Section, Wait};
 use lab::{
     keys,
     lifecycle::{PHASE_KEY, Phase},
@@ -189,7 +190,7 @@ impl Step for LxdBootstrapInstance {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&BootstrapInstance(self)).await?;
+        let changes = run.section(&BootstrapInstance(self)).await?.changes;
         let created = changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
         run.verify(self.facts(created)).await
     }

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use ansible::{Change, Failure, Section, Wait};
+use converge::{Change, Failure, Section, Wait};
 use host::{
     Owner,
     file::{self, Declared, FileChange},

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use ansible::{Failure, Section};
+use converge::{Failure, Section};
 use host::package::{self, Install};
 use lab::machine;
 

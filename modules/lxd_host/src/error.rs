@@ -1,4 +1,4 @@
-use ansible::{Explain, WaitError};
+use converge::{Explain, Explanation, WaitError};
 
 /// Why the bridge cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -22,38 +22,25 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::UplinkAbsent { .. } => "UPLINK_ABSENT",
-            Self::UplinkUnfit { .. } => "UPLINK_UNFIT",
-            Self::UplinkInUse { .. } => "UPLINK_DEFAULT_ROUTE",
-            Self::UplinkTaken { .. } => "UPLINK_TAKEN",
-            Self::NotBridge { .. } => "BRIDGE_NAME_TAKEN",
-            Self::NetworkdAbsent => "NETWORKD_ABSENT",
-            Self::NotFormed(_) => "BRIDGE_NOT_FORMED",
-            Self::Host(error) => error.code(),
+            Self::UplinkAbsent { .. } => Explanation::new("UPLINK_ABSENT").hint("`ip link` lists the links"),
+            Self::UplinkUnfit { .. } => {
+                Explanation::new("UPLINK_UNFIT").hint("give a network card, a VLAN or a virtual cable as ext_bridge_uplink")
+            }
+            Self::UplinkInUse { .. } => Explanation::new("UPLINK_DEFAULT_ROUTE")
+                .hint("give another link as ext_bridge_uplink; ext_bridge_allow_default_route: true takes this one all the same"),
+            Self::UplinkTaken { .. } => Explanation::new("UPLINK_TAKEN")
+                .hint("take it out first: `ip link set dev LINK nomaster`, and the configuration that put it there"),
+            Self::NotBridge { .. } => Explanation::new("BRIDGE_NAME_TAKEN").hint("choose another ext_bridge_name"),
+            Self::NetworkdAbsent => {
+                Explanation::new("NETWORKD_ABSENT").hint("ext_bridge_backend: iproute2 needs no systemd-networkd")
+            }
+            Self::NotFormed(error) => error
+                .explain()
+                .with_code("BRIDGE_NOT_FORMED")
+                .with_hint("`networkctl status` and the journal of systemd-networkd say why"),
+            Self::Host(error) => error.explain(),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::UplinkAbsent { .. } => "`ip link` lists the links",
-            Self::UplinkUnfit { .. } => "give a network card, a VLAN or a virtual cable as ext_bridge_uplink",
-            Self::UplinkInUse { .. } => {
-                "give another link as ext_bridge_uplink; ext_bridge_allow_default_route: true takes this one all the same"
-            }
-            Self::UplinkTaken { .. } => {
-                "take it out first: `ip link set dev LINK nomaster`, and the configuration that put it there"
-            }
-            Self::NotBridge { .. } => "choose another ext_bridge_name",
-            Self::NetworkdAbsent => "ext_bridge_backend: iproute2 needs no systemd-networkd",
-            Self::NotFormed(_) => "`networkctl status` and the journal of systemd-networkd say why",
-            Self::Host(error) => return error.hints(),
-        };
-        vec![hint.into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        if let Self::Host(error) = self { error.detail() } else { None }
     }
 }

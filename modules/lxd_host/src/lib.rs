@@ -8,7 +8,8 @@ mod snap;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ansible::{AbsolutePath, Failure, OptionError, Run, Step, Wait};
+use ansible::{OptionError, Run, Step};
+use converge::{AbsolutePath, Failure, Wait};
 use host::{OsRelease, Root, link};
 use lab::{machine, names, versions};
 use lxd::Connection;

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use ansible::{Change, Failure, Section};
+use converge::{Change, Failure, Section};
 use host::snapd::same_hold;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use ansible::{Change, Failure, Section};
+use converge::{Change, Failure, Section};
 use host::{
     snapd::{self, Snapd},
     unit::{self, Unit},

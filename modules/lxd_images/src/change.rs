@@ -1,7 +1,7 @@
 use std::fmt;
 
-use ansible::Failure;
 use bundle::InstanceImage;
+use converge::Failure;
 use lxd::{Client, ImageFiles};
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Import(InstanceImage { fingerprint, .. }) | Self::Delete { fingerprint, .. } => format!("image {fingerprint}"),

@@ -1,4 +1,4 @@
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why an image is not in the project.
 #[derive(Debug, thiserror::Error)]
@@ -8,15 +8,9 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
-        "PROJECT_NOT_FOUND"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["run the role lxd_project first".into()]
-    }
-
-    fn is_prerequisite(&self) -> bool {
-        true
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoProject(_) => Explanation::new("PROJECT_NOT_FOUND").hint("run the role lxd_project first").prerequisite(),
+        }
     }
 }

@@ -5,8 +5,9 @@ mod error;
 
 use std::collections::BTreeMap;
 
-use ansible::{Failure, Run, Section, Step};
+use ansible::{Run, Step};
 use bundle::InstanceImage;
+use converge::{Failure, Section};
 use lab::names;
 use lxd::{Client, Connection, Image};
 use schemars::JsonSchema;
@@ -68,7 +69,7 @@ impl Step for LxdImages {
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
         let wanted = self.wanted()?;
-        let changes = run.section(&Images { step: self, wanted: &wanted }).await?;
+        let changes = run.section(&Images { step: self, wanted: &wanted }).await?.changes;
         let imported = |image: &InstanceImage| changes.iter().any(|change| change.imports(image));
         let facts = wanted.iter().map(|image| {
             let (fingerprint, version) = (image.fingerprint.clone(), image.version.clone());

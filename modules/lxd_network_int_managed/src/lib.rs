@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ansible::{Explain, Failure, OptionError, Run, Section, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{Explain, Explanation, Failure, Section};
 use lab::{
     Keys,
     address::{self, Cidr},
@@ -132,7 +133,7 @@ impl Step for LxdNetworkIntManaged {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Networks(self)).await?;
+        let changes = run.section(&Networks(self)).await?.changes;
         run.verify(self.facts(&changes)).await
     }
 }
@@ -269,20 +270,14 @@ enum Unusable {
 }
 
 impl Explain for Unusable {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        const NAME: &str = "choose another name with k8s_lab_internal_network_name";
         match self {
-            Self::Unmanaged { .. } => "NETWORK_UNMANAGED_CLASH",
-            Self::OtherType { .. } => "NETWORK_TYPE_MISMATCH",
-            Self::NotCreated { .. } => "NETWORK_STATUS_ERRORED",
+            Self::Unmanaged { .. } => Explanation::new("NETWORK_UNMANAGED_CLASH").hint(NAME),
+            Self::OtherType { .. } => Explanation::new("NETWORK_TYPE_MISMATCH").hint(NAME),
+            Self::NotCreated { .. } => Explanation::new("NETWORK_STATUS_ERRORED")
+                .hint("LXD did not finish making it; delete it with `lxc network delete` and run again"),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Unmanaged { .. } | Self::OtherType { .. } => "choose another name with k8s_lab_internal_network_name",
-            Self::NotCreated { .. } => "LXD did not finish making it; delete it with `lxc network delete` and run again",
-        };
-        vec![hint.into()]
     }
 }
 
@@ -295,12 +290,9 @@ struct SingleStack {
 }
 
 impl Explain for SingleStack {
-    fn code(&self) -> &'static str {
-        "NETWORK_SINGLE_STACK"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["the bootstrap cluster needs IPv4 and IPv6; set both subnets, or allow_single_stack if you do without it".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("NETWORK_SINGLE_STACK")
+            .hint("the bootstrap cluster needs IPv4 and IPv6; set both subnets, or allow_single_stack if you do without it")
     }
 }
 

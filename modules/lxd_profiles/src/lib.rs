@@ -4,7 +4,8 @@ mod restart;
 
 use std::{collections::BTreeMap, path::Path};
 
-use ansible::{Failure, OptionError, Run, Section, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{Failure, Section};
 use lab::{
     Isolation, keys, names,
     profiles::{self, BASE, BOOTSTRAP, CONTROL_PLANE, Surroundings},
@@ -154,7 +155,7 @@ impl Step for LxdProfiles {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Profiles(self)).await?;
+        let changes = run.section(&Profiles(self)).await?.changes;
         if !Path::new("/sys/class/net").join(&self.external_bridge).exists() {
             run.warn(format!("there is no bridge {} on this host; instances that use it will not start", self.external_bridge));
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use ansible::{Failure, Wait};
+use converge::{Failure, Wait};
 use lxd::{Client, Error, Instance, ObjectChange, State};
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl ansible::Change for Change {
+impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Profile(change) => change.object(),

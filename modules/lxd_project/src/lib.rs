@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ansible::{Explain, Failure, OptionError, Run, Section, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{Explain, Explanation, Failure, Section};
 use lab::{
     Isolation, Keys, names,
     project::{self, Surroundings},
@@ -92,7 +93,7 @@ impl Step for LxdProject {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Project(self)).await?;
+        let changes = run.section(&Project(self)).await?.changes;
         run.verify(self.facts(changes.iter().any(ObjectChange::creates))).await
     }
 }
@@ -188,16 +189,10 @@ struct FeatureLocked {
 }
 
 impl Explain for FeatureLocked {
-    fn code(&self) -> &'static str {
-        "PROJECT_FEATURE_LOCKED"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["empty the project, or recreate it".into()]
-    }
-
-    fn detail(&self) -> Option<String> {
-        Some(format!("in the project: {}", self.occupants.join(", ")))
+    fn explain(&self) -> Explanation {
+        Explanation::new("PROJECT_FEATURE_LOCKED")
+            .hint("empty the project, or recreate it")
+            .detail(format!("in the project: {}", self.occupants.join(", ")))
     }
 }
 

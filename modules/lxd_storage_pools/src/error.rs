@@ -1,6 +1,6 @@
 use std::io;
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// Why a pool cannot be made, or cannot be what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -24,35 +24,21 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        const SETTLED: &str = "it was settled when the pool was made; delete the pool and run again, or declare what is there";
         match self {
-            Self::NoSource { .. } => "OPTION_MISSING",
-            Self::SourceMissing { .. } => "POOL_SOURCE_MISSING",
-            Self::SourceDirty { .. } => "POOL_DEVICE_DIRTY",
-            Self::SourceInUse { .. } => "POOL_SOURCE_IN_USE",
-            Self::SourceMismatch { .. } => "POOL_SOURCE_MISMATCH",
-            Self::DriverMismatch { .. } => "POOL_DRIVER_MISMATCH",
-            Self::NotCreated { .. } => "POOL_STATUS_ERRORED",
-            Self::Unreadable { .. } => "POOL_SOURCE_UNREADABLE",
+            Self::NoSource { .. } => Explanation::new("OPTION_MISSING")
+                .hint("set k8s_lab_storage_source, or config.source of the pool, to a disk by its /dev/disk/by-id name"),
+            Self::SourceMissing { .. } => Explanation::new("POOL_SOURCE_MISSING")
+                .hint("look at `ls -l /dev/disk/by-id`; a source is a disk, a partition or what else the driver takes"),
+            Self::SourceDirty { .. } => Explanation::new("POOL_DEVICE_DIRTY")
+                .hint("if nothing on it is needed, clear it with `wipefs --all`, or set wipe: true on the pool"),
+            Self::SourceInUse { .. } => Explanation::new("POOL_SOURCE_IN_USE").hint("give each pool a disk of its own"),
+            Self::SourceMismatch { .. } => Explanation::new("POOL_SOURCE_MISMATCH").hint(SETTLED),
+            Self::DriverMismatch { .. } => Explanation::new("POOL_DRIVER_MISMATCH").hint(SETTLED),
+            Self::NotCreated { .. } => Explanation::new("POOL_STATUS_ERRORED")
+                .hint("LXD did not finish making it; delete it with `lxc storage delete` and run again"),
+            Self::Unreadable { .. } => Explanation::new("POOL_SOURCE_UNREADABLE").hint("run the task with become: true"),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoSource { .. } => {
-                "set k8s_lab_storage_source, or config.source of the pool, to a disk by its /dev/disk/by-id name"
-            }
-            Self::SourceMissing { .. } => {
-                "look at `ls -l /dev/disk/by-id`; a source is a disk, a partition or what else the driver takes"
-            }
-            Self::SourceDirty { .. } => "if nothing on it is needed, clear it with `wipefs --all`, or set wipe: true on the pool",
-            Self::SourceInUse { .. } => "give each pool a disk of its own",
-            Self::SourceMismatch { .. } | Self::DriverMismatch { .. } => {
-                "it was settled when the pool was made; delete the pool and run again, or declare what is there"
-            }
-            Self::NotCreated { .. } => "LXD did not finish making it; delete it with `lxc storage delete` and run again",
-            Self::Unreadable { .. } => "run the task with become: true",
-        };
-        vec![hint.into()]
     }
 }

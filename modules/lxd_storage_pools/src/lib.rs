@@ -8,7 +8,8 @@ use std::{
     path::Path,
 };
 
-use ansible::{Failure, OptionError, Run, Section, Step};
+use ansible::{OptionError, Run, Step};
+use converge::{Failure, Section};
 use lab::{Keys, keys, names};
 use lxd::{Connection, Declared, ObjectChange, Tagged};
 use schemars::JsonSchema;
@@ -140,7 +141,7 @@ impl Step for LxdStoragePools {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Pools(self)).await?;
+        let changes = run.section(&Pools(self)).await?.changes;
         let facts = run.verify(self.facts(&changes)).await?;
         for (pool, facts) in self.pools.iter().zip(facts.iter().flat_map(|facts| &facts.pools)) {
             if facts.initial_source != pool.source() {

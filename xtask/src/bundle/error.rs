@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ansible::Explain;
+use converge::{Explain, Explanation};
 
 /// What ends a task on the bundle before it is done.
 #[derive(Debug, thiserror::Error)]
@@ -82,61 +82,42 @@ impl Error {
 }
 
 impl Explain for Error {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::File { .. } => "FILE_IO",
-            Self::Definition { .. } | Self::Inconsistent { .. } => "BUNDLE_DEFINITION",
-            Self::Bundle(error) => error.code(),
-            Self::Faulty(faults) => faults.first().map_or("BUNDLE_DIGEST", Explain::code),
-            Self::NoHome => "HOME_UNKNOWN",
-            Self::UnknownPart { .. } => "BUNDLE_PART_UNKNOWN",
-            Self::OutOfDate => "BUNDLE_OUT_OF_DATE",
-            Self::ToolsMissing(_) => "TOOL_MISSING",
-            Self::NotRoot => "NOT_ROOT",
-            Self::GoTooOld { .. } => "GO_TOO_OLD",
-            Self::Command { .. } | Self::Compilation(..) => "COMMAND_FAILED",
-            Self::Download { .. } => "DOWNLOAD_FAILED",
-            Self::DownloadStatus { .. } => "DOWNLOAD_STATUS",
-            Self::Digest { .. } | Self::Fingerprint { .. } => "CHECKSUM_MISMATCH",
-            Self::Unexpected { .. } => "DOWNLOAD_UNEXPECTED",
-            Self::NotPublished { .. } => "IMAGE_NOT_PUBLISHED",
-            Self::ChecksumMissing { .. } => "CHECKSUM_ENTRY_MISSING",
+            Self::File { .. } => Explanation::new("FILE_IO"),
+            Self::Definition { .. } | Self::Inconsistent { .. } => Explanation::new("BUNDLE_DEFINITION"),
+            Self::Bundle(error) => error.explain(),
+            Self::Faulty(faults) => {
+                faults.first().map_or_else(|| Explanation::new("BUNDLE_DIGEST"), |fault| fault.explain())
+            }
+            Self::NoHome => Explanation::new("HOME_UNKNOWN").hint("name the folder with --bundle"),
+            Self::UnknownPart { .. } => Explanation::new("BUNDLE_PART_UNKNOWN"),
+            Self::OutOfDate => Explanation::new("BUNDLE_OUT_OF_DATE"),
+            Self::ToolsMissing(missing) => {
+                installation(missing).into_iter().fold(Explanation::new("TOOL_MISSING"), |said, hint| said.hint(hint))
+            }
+            Self::NotRoot => Explanation::new("NOT_ROOT")
+                .hint("run it as root, or name with --only the parts that are no instance images"),
+            Self::GoTooOld { .. } => Explanation::new("GO_TOO_OLD").hint(GO),
+            Self::Command { .. } | Self::Compilation(..) => Explanation::new("COMMAND_FAILED"),
+            Self::Download { .. } => Explanation::new("DOWNLOAD_FAILED").hint(
+                "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy",
+            ),
+            Self::DownloadStatus { status: 401 | 403 | 429, .. } => Explanation::new("DOWNLOAD_STATUS").hint(
+                "the server lets nobody in without an account, or was asked too often: run again in a while; what was downloaded is kept",
+            ),
+            Self::DownloadStatus { .. } => Explanation::new("DOWNLOAD_STATUS")
+                .hint("look at version and address in bundle/upstream.toml: the file may not exist there"),
+            Self::Digest { .. } | Self::Fingerprint { .. } => Explanation::new("CHECKSUM_MISMATCH").hint(
+                "the file was thrown away; if it is wrong again, do not use it: the release was replaced or tampered with",
+            ),
+            Self::Unexpected { .. } => Explanation::new("DOWNLOAD_UNEXPECTED")
+                .hint("look at the address with a browser or curl: a proxy may have answered in the server's place"),
+            Self::NotPublished { .. } => Explanation::new("IMAGE_NOT_PUBLISHED").hint(
+                "name one of these in bundle/upstream.toml; servers keep few builds of an image, so that a fingerprint does not last",
+            ),
+            Self::ChecksumMissing { .. } => Explanation::new("CHECKSUM_ENTRY_MISSING")
+                .hint("the release lists its files by other names than bundle/upstream.toml"),
         }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Bundle(error) => return error.hints(),
-            Self::Faulty(faults) => return faults.first().map(Explain::hints).unwrap_or_default(),
-            Self::File { .. }
-            | Self::Definition { .. }
-            | Self::Inconsistent { .. }
-            | Self::Command { .. }
-            | Self::Compilation(..)
-            | Self::OutOfDate
-            | Self::UnknownPart { .. } => return Vec::new(),
-            Self::ToolsMissing(missing) => return installation(missing),
-            Self::NotRoot => "run it as root, or name with --only the parts that are no instance images",
-            Self::NoHome => "name the folder with --bundle",
-            Self::GoTooOld { .. } => GO,
-            Self::Download { .. } => {
-                "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy"
-            }
-            Self::DownloadStatus { status: 401 | 403 | 429, .. } => {
-                "the server lets nobody in without an account, or was asked too often: run again in a while; what was downloaded is kept"
-            }
-            Self::DownloadStatus { .. } => "look at version and address in bundle/upstream.toml: the file may not exist there",
-            Self::Digest { .. } | Self::Fingerprint { .. } => {
-                "the file was thrown away; if it is wrong again, do not use it: the release was replaced or tampered with"
-            }
-            Self::Unexpected { .. } => {
-                "look at the address with a browser or curl: a proxy may have answered in the server's place"
-            }
-            Self::NotPublished { .. } => {
-                "name one of these in bundle/upstream.toml; servers keep few builds of an image, so that a fingerprint does not last"
-            }
-            Self::ChecksumMissing { .. } => "the release lists its files by other names than bundle/upstream.toml",
-        };
-        vec![hint.into()]
     }
 }

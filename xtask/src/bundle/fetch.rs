@@ -222,7 +222,7 @@ fn objection(https_only: bool, followed: usize, next: &Url) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
     use reqwest::header::{AUTHORIZATION, HeaderValue};
     use sha2::{Digest as _, Sha256};
 

@@ -400,7 +400,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::*;
     use crate::bundle::program;

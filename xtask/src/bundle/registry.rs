@@ -224,7 +224,7 @@ fn unexpected(url: &str, problem: String) -> Error {
 pub mod tests {
     use std::collections::BTreeMap;
 
-    use ansible::Explain as _;
+    use converge::Explain as _;
 
     use super::{
         super::site::{Answer, Files, Site, block_on},

@@ -167,8 +167,8 @@ impl Version {
 
 #[cfg(test)]
 mod tests {
-    use ansible::Explain as _;
     use bundle::hexadecimal;
+    use converge::Explain as _;
     use serde_json::{Value, json};
     use sha2::{Digest as _, Sha256};
 

@@ -191,8 +191,8 @@ fn listed(text: &str, url: &str, checksums: &str) -> Result<String, Error> {
 mod tests {
     use std::fs;
 
-    use ansible::Explain as _;
     use bundle::Source;
+    use converge::Explain as _;
 
     use super::{
         super::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ansible::Wait;
+use converge::Wait;
 use lxd::{Client, Source};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("haproxy does not serve its configuration: {wait}; its log ends with: {log}")]
     NotServed {
         /// What was waited for.
-        wait: ansible::WaitError,
+        wait: converge::WaitError,
         /// What it wrote last.
         log: String,
     },

@@ -1,6 +1,6 @@
 //! What is said of an object: conditions with a reason for programs and a message for people.
 
-use ansible::Explain;
+use converge::Explain;
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use ansible::{Wait, WaitError};
+use converge::{Wait, WaitError};
 use lxd::{Client, Instance};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;

@@ -5,9 +5,8 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use converge::{Explain, Explanation};
 pub use table::{Kind, OptionSpec, OptionTable};
-
-use crate::Explain;
 
 /// What is wrong with the options that a user gave.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,26 +87,19 @@ impl OptionError {
 }
 
 impl Explain for OptionError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Unknown { .. } => "OPTION_UNKNOWN",
-            Self::Invalid { .. } => "OPTION_INVALID",
-            Self::Missing { .. } => "OPTION_MISSING",
-            Self::Collision { .. } => "OPTION_COLLISION",
-            Self::Unreadable { .. } => "ARGUMENTS_UNREADABLE",
-            Self::NoStep { .. } => "STEP_UNKNOWN",
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Unknown { known, .. } => vec![format!("known options: {}", known.join(", "))],
-            Self::NoStep { known, .. } => vec![format!("the steps are {known}; name one with --step")],
-            Self::Collision { key, .. } => vec![format!("remove `{key}` from the option; required values are not negotiable")],
+            Self::Unknown { known, .. } => Explanation::new("OPTION_UNKNOWN").hint(format!("known options: {}", known.join(", "))),
+            Self::Invalid { .. } => Explanation::new("OPTION_INVALID"),
+            Self::Missing { .. } => Explanation::new("OPTION_MISSING"),
+            Self::Collision { key, .. } => Explanation::new("OPTION_COLLISION")
+                .hint(format!("remove `{key}` from the option; required values are not negotiable")),
             Self::Unreadable { .. } => {
-                vec!["a step takes one argument: a file with a JSON object of options".into()]
+                Explanation::new("ARGUMENTS_UNREADABLE").hint("a step takes one argument: a file with a JSON object of options")
             }
-            Self::Invalid { .. } | Self::Missing { .. } => Vec::new(),
+            Self::NoStep { known, .. } => {
+                Explanation::new("STEP_UNKNOWN").hint(format!("the steps are {known}; name one with --step"))
+            }
         }
     }
 }

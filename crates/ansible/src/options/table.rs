@@ -1,8 +1,8 @@
+use converge::AbsolutePath;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{OptionError, coerce};
-use crate::AbsolutePath;
 
 /// The type of an option, in Ansible's words where Ansible has one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,34 +1,12 @@
+//! What an error becomes at the edge, where only its words count.
+
 use std::fmt;
 
 use serde::Serialize;
 
-/// What a typed error says to the person who has to act on it. Every error that a step can end with implements this.
-pub trait Explain: std::error::Error {
-    /// The stable identifier that users match on, such as `LXD_UNREACHABLE`.
-    fn code(&self) -> &'static str;
+use crate::{Explain, Explanation};
 
-    /// What to try, most promising first.
-    fn hints(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// More than fits in one sentence: a log's tail, a list of live values.
-    fn detail(&self) -> Option<String> {
-        None
-    }
-
-    /// An earlier step of the lab may still bring what is missing, so check mode plans on as if nothing were there.
-    fn is_prerequisite(&self) -> bool {
-        false
-    }
-
-    /// Somebody else changed the object between observation and write, so observing and planning again is the way on.
-    fn is_conflict(&self) -> bool {
-        false
-    }
-}
-
-/// A failure as Ansible shows it. Made from any [`Explain`] by `?`.
+/// A failure as the user is shown it. Made from any [`Explain`] by `?`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// One sentence.
@@ -41,10 +19,12 @@ pub struct Failure {
     pub detail: Option<String>,
     /// What to try.
     pub hints: Vec<String>,
+    /// An earlier step of the lab may still bring what is missing.
     #[serde(skip)]
-    pub(crate) prerequisite: bool,
+    pub is_prerequisite: bool,
+    /// Somebody else changed the object meanwhile; observing and planning again is the way on.
     #[serde(skip)]
-    pub(crate) conflict: bool,
+    pub is_conflict: bool,
 }
 
 impl fmt::Display for Failure {
@@ -55,15 +35,8 @@ impl fmt::Display for Failure {
 
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
-            msg: sentence(&error),
-            code: error.code(),
-            stage: None,
-            detail: error.detail(),
-            hints: error.hints(),
-            prerequisite: error.is_prerequisite(),
-            conflict: error.is_conflict(),
-        }
+        let Explanation { code, hints, detail, is_prerequisite, is_conflict } = error.explain();
+        Self { msg: sentence(&error), code, stage: None, detail, hints, is_prerequisite, is_conflict }
     }
 }
 
@@ -90,8 +63,8 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     impl Explain for Outer {
-        fn code(&self) -> &'static str {
-            "POOL"
+        fn explain(&self) -> Explanation {
+            Explanation::new("POOL").conflict()
         }
     }
 
@@ -99,5 +72,6 @@ mod tests {
     fn a_failure_names_its_causes_once() {
         let failure = Failure::from(Outer(std::io::Error::other("disk full")));
         assert_eq!(failure.to_string(), "POOL: the pool cannot be made: disk full");
+        assert!(failure.is_conflict);
     }
 }

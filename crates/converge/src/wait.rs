@@ -1,14 +1,20 @@
+//! Waits. Each has a name that a person understands, and a deadline that bounds every look. While it lasts it tells its progress;
+//! at the deadline it says what it saw last.
+
 use std::{
     fmt,
     future::Future,
     time::{Duration, Instant},
 };
 
-use crate::Explain;
+use crate::{Explain, Explanation};
 
 /// The pauses between two looks, where nothing can be watched, grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a look is given at least, so that one which began just before the deadline can end.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 /// A named condition with a deadline.
 #[derive(Clone, Debug)]
@@ -27,12 +33,8 @@ pub struct WaitError {
 }
 
 impl Explain for WaitError {
-    fn code(&self) -> &'static str {
-        "WAIT_TIMEOUT"
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["raise the step's timeout option if what was last seen is still moving".into()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("WAIT_TIMEOUT").hint("raise the step's timeout option if what was last seen is still moving")
     }
 }
 
@@ -43,7 +45,8 @@ impl Wait {
         Self { condition: condition.into(), deadline }
     }
 
-    /// Looks until the answer is there. `look` says what it saw when the condition does not hold yet; its errors end the wait.
+    /// Looks until the answer is there. `look` says what it saw when the condition does not hold yet; its errors end the wait. A look
+    /// that gives no answer is given up at the deadline.
     pub async fn until<T, S, E, F>(&self, mut look: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<Result<T, S>, E>>,
@@ -54,9 +57,14 @@ impl Wait {
         let mut pause = FIRST_PAUSE;
         let mut reported = String::new();
         loop {
-            let seen = match look().await? {
-                Ok(answer) => return Ok(answer),
-                Err(seen) => seen.to_string(),
+            let left = self.deadline.saturating_sub(start.elapsed());
+            let seen = match tokio::time::timeout(left.max(SHORTEST_LOOK), look()).await {
+                Ok(looked) => match looked? {
+                    Ok(answer) => return Ok(answer),
+                    Err(seen) => seen.to_string(),
+                },
+                Err(_) if reported.is_empty() => "nothing".into(),
+                Err(_) => reported.clone(),
             };
             let left = self.deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
@@ -125,6 +133,21 @@ mod tests {
     async fn says_what_it_last_saw() {
         let answer: Result<(), WaitError> = wait(60).until(async || Ok(Err("NotReady: no CNI"))).await;
         assert_eq!(answer.unwrap_err().to_string(), "node: Ready: not within 0 s; last seen: NotReady: no CNI");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_given_up() {
+        let looks = Cell::new(0);
+        let hanging: Result<(), WaitError> = wait(60)
+            .until(async || {
+                looks.set(looks.get() + 1);
+                if looks.get() > 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Err("NotReady"))
+            })
+            .await;
+        assert!(hanging.unwrap_err().to_string().ends_with("last seen: NotReady"));
     }
 
     #[tokio::test]

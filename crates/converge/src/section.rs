@@ -1,0 +1,35 @@
+//! A part of something that is converged: observed, planned, applied.
+
+use std::fmt::Display;
+
+use serde_json::Value;
+
+use crate::Failure;
+
+/// A part of a step that is observed, planned and applied on its own, so that a later one sees what an earlier one made.
+pub trait Section {
+    /// Its name among the step's sections.
+    const NAME: &'static str;
+    /// What it looks at. The default is what a host looks like before anything was set up: check mode plans from it where a
+    /// prerequisite is still missing.
+    type Live: Default;
+    /// One thing it does.
+    type Change: Change;
+
+    /// Reads the live state.
+    async fn observe(&self) -> Result<Self::Live, Failure>;
+    /// Compares it with what is wanted. Pure.
+    fn plan(&self, live: &Self::Live) -> Result<Vec<Self::Change>, Failure>;
+    /// Carries one change out.
+    async fn apply(&self, change: &Self::Change) -> Result<(), Failure>;
+}
+
+/// A planned change: one line by `Display`, and both sides for the diff.
+pub trait Change: Display {
+    /// What it changes, as a person names it: `project capi-lab`.
+    fn object(&self) -> String;
+    /// The owned part before; null when it does not exist.
+    fn before(&self) -> Value;
+    /// The owned part after; null when it goes.
+    fn after(&self) -> Value;
+}
