@@ -7,7 +7,7 @@ from throwaway.playbook import Ansible
 
 
 def pytest_addoption(parser):
-    parser.addoption("--tarball", type=Path, required=True, help="the built collection")
+    parser.addoption("--tarball", type=Path, help="the built collection")
 
 
 def pytest_unconfigure(config):

@@ -8,8 +8,15 @@ suite() {
     local name=$1
     shift
     cargo xtask collection
+    tests_of "$name" --tarball "$(tarball)" "$@"
+}
+
+# tests_of NAME ARGUMENT...: the same, for tests that need no collection.
+tests_of() {
+    local name=$1
+    shift
     PYTHONPATH=tests exec .venv/bin/python -B -m pytest --tb=short --color=auto -v -p no:cacheprovider -p suite --no-header \
-        "tests/$name" --tarball "$(tarball)" "$@"
+        "tests/$name" "$@"
 }
 
 # The collection that `cargo xtask collection` builds.
