@@ -7,6 +7,9 @@ pub const NETWORK: &str = "^[a-z][a-z0-9_-]{0,14}$";
 /// An instance: its name is a host name.
 pub const INSTANCE: &str = "^[a-z][a-z0-9-]{0,62}$";
 
+/// A namespace of Kubernetes.
+pub const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
+
 /// The project that confines the lab.
 pub const PROJECT: &str = "capi-lab";
 /// The pool that carries instances and images.
@@ -17,6 +20,10 @@ pub const INTERNAL_NETWORK: &str = "capi-int";
 pub const EXTERNAL_BRIDGE: &str = "br-ext6";
 /// The instance that carries the bootstrap cluster.
 pub const BOOTSTRAP_INSTANCE: &str = "capi-bootstrap-0";
+/// The cluster that takes Cluster API's objects over.
+pub const MANAGEMENT_CLUSTER: &str = "mgmt-1";
+/// The namespace of the clusters' objects.
+pub const CLUSTERS_NAMESPACE: &str = "capi-clusters";
 /// What the aliases of images for the bootstrap instance begin with.
 pub const BOOTSTRAP_IMAGES: &str = "k8slab/bootstrap/";
 /// The interface on the internal network, inside instances.

@@ -12,7 +12,6 @@ mod events;
 mod file;
 mod image;
 mod instance;
-mod lifecycle;
 mod object;
 mod operation;
 #[cfg(feature = "https")]
@@ -28,8 +27,7 @@ pub use error::Error;
 pub use events::{Event, Notice};
 pub use file::{FileInfo, FileKind, Source, StagedFile};
 pub use image::{Image, ImageAlias, ImageFiles};
-pub use instance::{Exec, Instance, InstanceState, State};
-pub use lifecycle::LifecycleError;
+pub use instance::{Address, Exec, Instance, InstanceState, Interface, State};
 pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};
 #[cfg(feature = "https")]
 pub use tls::{Identity, listens};

@@ -22,20 +22,20 @@ impl Section for Lifecycle<'_> {
         let client = self.step.lxd.client().await?;
         // Any other cluster than the bootstrap cluster may be served at any time.
         let anew = self.step.allow_rebootstrap || self.step.kubeconfig() != self.step.bootstrap_kubeconfig();
-        client.may_bootstrap(&self.step.lxd_project, anew).await.map_err(|error| {
+        let project = survey::may_bootstrap(client, &self.step.lxd_project, anew).await;
+        Ok(Some(project.map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.code == "LIFECYCLE_PIVOTED" {
                 failure.hints.insert(0, "set kubeconfig_path to the management cluster's to serve that one".into());
             }
             failure
-        })?;
-        Ok(client.find(&self.step.lxd_project).await?)
+        })?))
     }
 
     fn plan(&self, live: &Self::Live) -> Result<Vec<ObjectChange>, Failure> {
         let Some(project) = live.as_ref().filter(|_| self.proved) else { return Ok(Vec::new()) };
-        let is_further = project.object.phase().is_some_and(|phase| phase > Phase::Bootstrapped);
-        Ok(if is_further { Vec::new() } else { project.record(Phase::Bootstrapped).into_iter().collect() })
+        let is_further = survey::recorded_phase(&project.object).is_some_and(|phase| phase > Phase::Bootstrapped);
+        Ok(if is_further { Vec::new() } else { survey::record(project, Phase::Bootstrapped).into_iter().collect() })
     }
 
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {

@@ -6,12 +6,6 @@ use converge::{Explain, Explanation};
 /// Why Cluster API is not on the bootstrap cluster.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no instance {name}")]
-    NoInstance { name: String },
-    #[error("instance {name} is {status}")]
-    NotRunning { name: String, status: String },
-    #[error("instance {name} has no IPv4 address that it can be reached by: {seen}")]
-    NoAddress { name: String, seen: String },
     #[error("instance {name} has no kubeconfig: k3s has not started in it")]
     NoCluster { name: String },
     #[error("there is no clusterctl at {}", path.display())]
@@ -33,14 +27,6 @@ pub(crate) enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NoInstance { .. } => {
-                Explanation::new("INSTANCE_NOT_FOUND").hint("run the role lxd_bootstrap_instance first").prerequisite()
-            }
-            Self::NotRunning { .. } => {
-                Explanation::new("INSTANCE_NOT_RUNNING").hint("run the role lxd_bootstrap_instance first").prerequisite()
-            }
-            Self::NoAddress { .. } => Explanation::new("INSTANCE_NO_ADDRESS")
-                .hint("look at container_ifname, and whether the network gives addresses out"),
             Self::NoCluster { .. } => Explanation::new("K3S_NOT_STARTED").hint("run the role bootstrap_k3s first").prerequisite(),
             Self::NoClusterctl { .. } => Explanation::new("CLUSTERCTL_MISSING")
                 .hint("run the role binary_fetch first, or set clusterctl_path")

@@ -6,11 +6,11 @@ mod init;
 mod kubeconfig;
 mod sources;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use ansible::{OptionError, Run, Step};
 use cluster::{
-    Clusterctl, Condition, DynamicObject, Kubeconfig, TLS_SERVER_NAME,
+    Clusterctl, Condition, DynamicObject, Kubeconfig,
     providers::{Kind, Provider},
     resource,
 };
@@ -24,6 +24,7 @@ use lxd::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
+use survey::Family;
 use tokio::sync::OnceCell;
 
 use crate::{error::Error, sources::Sources};
@@ -313,22 +314,15 @@ impl BootstrapClusterctl {
     }
 
     async fn read_from_instance(&self) -> Result<Kubeconfig, Failure> {
-        let name = || self.instance_name.clone();
-        let client = self.lxd.client().await?.in_project(&self.project);
-        client.may_bootstrap(&self.project, self.allow_rebootstrap).await?;
-        let state = match client.instance_state(&self.instance_name).await {
-            Err(error) if error.is_not_found() => return Err(Error::NoInstance { name: name() }.into()),
-            state => state?,
+        let (client, instance) = (self.lxd.client().await?.in_project(&self.project), &self.instance_name);
+        survey::may_bootstrap(&client, &self.project, self.allow_rebootstrap).await?;
+        survey::running_instance(&client, &self.project, instance).await?;
+        let found = survey::addresses(&client, instance, &self.container_ifname, &[Family::Ipv4], Duration::ZERO).await?;
+        let kubeconfig = match found.first() {
+            Some(address) => survey::kubeconfig(&client, instance, address).await?,
+            None => None,
         };
-        if state.status != "Running" {
-            return Err(Error::NotRunning { name: name(), status: state.status }.into());
-        }
-        let address = state.global_addresses(&self.container_ifname).find(IpAddr::is_ipv4);
-        let address = address.ok_or_else(|| Error::NoAddress { name: name(), seen: state.describe(&self.container_ifname) })?;
-        let file = client.read_file(&self.instance_name, capi::K3S_KUBECONFIG).await?;
-        let (_, bytes) = file.ok_or_else(|| Error::NoCluster { name: name() })?;
-        let own = Kubeconfig::parse(&String::from_utf8_lossy(&bytes))?;
-        Ok(own.with_server(&format!("https://{address}:{}", capi::API_PORT)).with_tls_server_name(TLS_SERVER_NAME))
+        Ok(kubeconfig.ok_or_else(|| Error::NoCluster { name: instance.clone() })?)
     }
 
     /// The cluster, as this run found it or else as the last one left it on the host.
@@ -336,7 +330,7 @@ impl BootstrapClusterctl {
         let client = if let Some(rebuilt) = self.rebuilt.get() {
             cluster::Client::connect(rebuilt)?
         } else {
-            self.lxd.client().await?.may_bootstrap(&self.project, self.allow_rebootstrap).await?;
+            survey::may_bootstrap(self.lxd.client().await?, &self.project, self.allow_rebootstrap).await?;
             cluster::Client::connect(&Kubeconfig::read(&self.kubeconfig_path())?)?
         };
         client.answers(self.patience()).await?;

@@ -49,10 +49,7 @@ async fn look_on(step: &BootstrapK3s, since: SystemTime) -> Result<Infallible, E
 /// k3s has ended: fails if it will do so again, else says how often it has.
 async fn look_closer(client: &Client, step: &BootstrapK3s, since: SystemTime) -> Result<String, Error> {
     let (instance, unit) = (step.instance_name.clone(), step.service_name.as_str());
-    let status = client.instance_state(&instance).await?.status;
-    if status != "Running" {
-        return Err(Error::NotRunning { name: instance, status });
-    }
+    survey::running_instance(client, &step.project, &instance).await?;
     let show = ["systemctl", "show", "--property=NRestarts,ActiveState,SubState,Result,ExecMainStatus", unit];
     let state = process::run(client, &instance, &show).await?;
     let since = format!("--since=@{}", since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());

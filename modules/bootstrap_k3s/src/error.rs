@@ -1,16 +1,13 @@
 use std::path::PathBuf;
 
 use converge::{Explain, Explanation, WaitError};
+use survey::Family;
 
 use crate::cause::Cause;
 
 /// Why k3s does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no instance {name} in project {project}")]
-    NoInstance { name: String, project: String },
-    #[error("instance {name} is {status}")]
-    NotRunning { name: String, status: String },
     #[error("there is no file {}", path.display())]
     NoSource { path: PathBuf },
     #[error("{} cannot be read", path.display())]
@@ -21,8 +18,8 @@ pub(crate) enum Error {
     BinaryArchitecture { path: PathBuf, machine: &'static str, wanted: String },
     #[error("k3s cannot be run in the instance: {words}")]
     BinaryUnusable { words: String },
-    #[error("{instance} has no global {family} address on {interface}: {seen}")]
-    NoAddress { family: &'static str, instance: String, interface: String, seen: String },
+    #[error(transparent)]
+    Survey(#[from] survey::Error),
     #[error("{instance} cannot resolve {name}")]
     NoName { name: String, instance: String },
     #[error("`{command}` failed in {instance}: {words}")]
@@ -40,12 +37,6 @@ pub(crate) enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NoInstance { .. } => {
-                Explanation::new("INSTANCE_NOT_FOUND").hint("run the role lxd_bootstrap_instance first").prerequisite()
-            }
-            Self::NotRunning { .. } => {
-                Explanation::new("INSTANCE_NOT_RUNNING").hint("run the role lxd_bootstrap_instance first").prerequisite()
-            }
             Self::NoSource { .. } => Explanation::new("K3S_BINARY_MISSING")
                 .hint("run the role binary_fetch first; images come from the bundle")
                 .prerequisite(),
@@ -58,14 +49,18 @@ impl Explain for Error {
             Self::BinaryUnusable { .. } => {
                 Explanation::new("K3S_BINARY_UNUSABLE").hint("look whether the instance's image is of the host's architecture")
             }
-            Self::NoAddress { family, .. } => Explanation::new(if *family == "IPv4" { "K3S_NO_IPV4" } else { "K3S_NO_IPV6" })
-                .hint("look whether the internal network hands out addresses of both families"),
             Self::NoName { .. } => Explanation::new("K3S_NO_DNS").hint(
                 "look at the host's name servers and at the network's NAT; with images from a mirror, name it in required_names",
             ),
             Self::Command { .. } => Explanation::new("K3S_COMMAND_FAILED").hint("the instance's image must have systemd"),
             Self::Crashed { cause, detail, .. } => Explanation::new(cause.code).hint(cause.hint).detail(detail.as_str()),
             Self::NoNode { .. } => Explanation::new("K3S_NO_NODE").hint("run again; somebody has deleted it meanwhile"),
+            // What k3s needs it for is known here.
+            Self::Survey(error @ survey::Error::NoAddress { family, .. }) => error
+                .explain()
+                .with_code(if *family == Family::Ipv4 { "K3S_NO_IPV4" } else { "K3S_NO_IPV6" })
+                .with_hint("look whether the internal network hands out addresses of both families"),
+            Self::Survey(error) => error.explain(),
             Self::Lxd(error) => error.explain(),
             Self::Wait(error) => error.explain(),
         }

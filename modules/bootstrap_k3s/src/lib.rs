@@ -18,12 +18,12 @@ use ansible::{OptionError, Run, Step};
 use converge::{AbsolutePath, Failure, Secret, Section as _};
 use host::file;
 use lab::{machine, names};
-use lxd::{Client, Connection, Instance};
+use lxd::{Client, Connection};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use crate::{error::Error, install::Install, payload::Payload, process::Invocation, service::Service};
+use crate::{install::Install, payload::Payload, process::Invocation, service::Service};
 
 /// Converge k3s in the bootstrap instance.
 ///
@@ -206,14 +206,10 @@ impl BootstrapK3s {
 
     /// A client, once it is sure that the instance may be worked in and runs.
     async fn instance(&self) -> Result<Client, Failure> {
-        self.lxd.client().await?.may_bootstrap(&self.project, self.allow_rebootstrap).await?;
         let client = self.client().await?;
-        let (name, project) = (self.instance_name.clone(), self.project.clone());
-        match client.find::<Instance>(&name).await? {
-            None => Err(Error::NoInstance { name, project }.into()),
-            Some(found) if found.object.status != "Running" => Err(Error::NotRunning { name, status: found.object.status }.into()),
-            Some(_) => Ok(client),
-        }
+        survey::may_bootstrap(&client, &self.project, self.allow_rebootstrap).await?;
+        survey::running_instance(&client, &self.project, &self.instance_name).await?;
+        Ok(client)
     }
 
     async fn running(&self) -> Result<Option<Invocation>, Failure> {

@@ -1,18 +1,15 @@
 //! The one node of the bootstrap cluster.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use cluster::{
-    Condition, DynamicObject, Kubeconfig, TLS_SERVER_NAME,
+    Condition, DynamicObject,
     condition::{Look, Test},
     resource,
 };
 use converge::{Failure, Wait};
-
-use lab::capi::{API_PORT, K3S_KUBECONFIG};
+use lab::capi::K3S_KUBECONFIG;
+use survey::Addresses;
 
 use crate::{BootstrapK3s, crash, error::Error, process};
 
@@ -41,33 +38,27 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
     let client = step.client().await?;
     let wait = Wait::for_condition(format!("{instance}: {K3S_KUBECONFIG} and a run of {}", step.service_name), deadline);
     let look = async || {
-        let text = client.read_file(instance, K3S_KUBECONFIG).await?.map(|(_, text)| text).unwrap_or_default();
-        // While k3s writes it, it is not whole.
-        let kubeconfig = Kubeconfig::parse(&String::from_utf8_lossy(&text)).map_err(|error| error.to_string());
-        let running = process::running(&client, step).await?.ok_or_else(|| "k3s does not run".to_owned());
-        let address = client.instance_state(instance).await?.global_addresses(&step.ifname).next();
-        let address = address.ok_or_else(|| format!("no global address on {}", step.ifname));
-        Ok::<_, Failure>(kubeconfig.and_then(|kubeconfig| Ok((kubeconfig, running?, address?))))
+        let state = survey::running_instance(&client, &step.project, instance).await?;
+        let Some(address) = Addresses::of(&state, &step.ifname).first() else { return Ok(Err(state.describe(&step.ifname))) };
+        let kubeconfig = match survey::kubeconfig(&client, instance, address).await {
+            Ok(Some(kubeconfig)) => kubeconfig,
+            Ok(None) => return Ok(Err(format!("no {K3S_KUBECONFIG}"))),
+            // While k3s writes it, it is not whole.
+            Err(survey::Error::Cluster(error)) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(Failure::from(error)),
+        };
+        let running = process::running(&client, step).await?;
+        Ok(running.map(|running| (kubeconfig, running)).ok_or_else(|| "k3s does not run".to_owned()))
     };
-    let (kubeconfig, running, address) = wait.until(look).await?;
+    let (kubeconfig, running) = wait.until(look).await?;
 
-    let server = reached_at(kubeconfig.server(), address);
-    let api = cluster::Client::connect(&kubeconfig.with_server(&server).with_tls_server_name(TLS_SERVER_NAME))?;
+    let api = cluster::Client::connect(&kubeconfig)?;
     let ready = ready_since(&running.since);
     let condition = Condition::any(resource::NODE, ready);
     api.wait_for(&format!("{instance}: node Ready"), &[condition], deadline.saturating_sub(start.elapsed())).await?;
     let nodes = api.list(resource::NODE, None).await?;
     let node = nodes.first().ok_or_else(|| Error::NoNode { instance: instance.clone() })?;
     Ok((node.metadata.name.clone().unwrap_or_default(), addresses(node)))
-}
-
-/// The API server's address as others than the node itself reach it.
-fn reached_at(server: &str, address: IpAddr) -> String {
-    let port = server.trim_end_matches('/').rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(API_PORT);
-    match address {
-        IpAddr::V4(address) => format!("https://{address}:{port}"),
-        IpAddr::V6(address) => format!("https://[{address}]:{port}"),
-    }
 }
 
 /// A node that said it is Ready after a point in time. Until the kubelet of a k3s that was started again speaks for itself, the
@@ -88,20 +79,4 @@ fn addresses(node: &DynamicObject) -> Vec<String> {
     let addresses = node.data["status"]["addresses"].as_array().into_iter().flatten();
     let internal = addresses.filter(|address| address["type"] == "InternalIP");
     internal.filter_map(|address| address["address"].as_str()).map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_server_is_reached_where_the_node_is() {
-        for (server, address, expected) in [
-            ("https://127.0.0.1:6443", "10.77.0.5", "https://10.77.0.5:6443"),
-            ("https://127.0.0.1:6444/", "10.77.0.5", "https://10.77.0.5:6444"),
-            ("https://[::1]:6443", "fd42:77:1::5", "https://[fd42:77:1::5]:6443"),
-        ] {
-            assert_eq!(reached_at(server, address.parse().unwrap()), expected);
-        }
-    }
 }

@@ -4,8 +4,9 @@ use std::{
 };
 
 use converge::{Failure, Section, Wait};
-use lxd::{Client, InstanceState};
+use lxd::Client;
 use serde_json::{Value, json};
+use survey::Family;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -90,21 +91,7 @@ impl<'a> Service<'a> {
     /// Without addresses of both families, or a way to its images, k3s fails late and says little.
     async fn check_network(&self, client: &Client) -> Result<(), Error> {
         let (instance, interface) = (&self.step.instance_name, &self.step.ifname);
-        let wait = Wait::for_condition(format!("{instance}: a global address of each family on {interface}"), self.soon());
-        let look = async || {
-            let state = client.instance_state(instance).await?;
-            Ok(if missing_family(&state, interface).is_none() { Ok(()) } else { Err(state.describe(interface)) })
-        };
-        match wait.until(look).await {
-            Err(Error::Wait(_)) => {
-                let state = client.instance_state(instance).await?;
-                if let Some(family) = missing_family(&state, interface) {
-                    let (instance, seen) = (instance.clone(), state.describe(interface));
-                    return Err(Error::NoAddress { family, instance, interface: interface.clone(), seen });
-                }
-            }
-            outcome => outcome?,
-        }
+        survey::addresses(client, instance, interface, &Family::BOTH, self.soon()).await?;
         if self.step.bundle.bundle.is_none() {
             for name in &self.step.required_names {
                 let answer = client.exec(instance, &["getent", "ahosts", name]).await?;
@@ -156,15 +143,6 @@ impl Section for Service<'_> {
             Change::Start(_) => self.start(&client, "start").await,
             Change::Restart(_) => self.start(&client, "restart").await,
         }
-    }
-}
-
-fn missing_family(state: &InstanceState, interface: &str) -> Option<&'static str> {
-    let has = |ipv4: bool| state.global_addresses(interface).any(|address| address.is_ipv4() == ipv4);
-    match (has(true), has(false)) {
-        (false, _) => Some("IPv4"),
-        (_, false) => Some("IPv6"),
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use converge::Explain as _;
 use lxd::{FileInfo, FileKind};
 
 use super::*;
-use crate::{files::File, install::LiveFile};
+use crate::{error::Error, files::File, install::LiveFile};
 
 fn step(bend: impl FnOnce(&mut BootstrapK3s)) -> BootstrapK3s {
     let mut step = BootstrapK3s::default();

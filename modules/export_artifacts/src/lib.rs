@@ -76,9 +76,13 @@ pub struct ExportArtifacts {
     #[schemars(extend("global" = "unprivileged_nodes"))]
     pub unprivileged_nodes: bool,
     /// Name of the management cluster.
-    #[default("mgmt-1".into())]
+    #[default(names::MANAGEMENT_CLUSTER.into())]
     #[schemars(regex(pattern = names::INSTANCE), extend("global" = "management_cluster_name"))]
     pub management_cluster_name: String,
+    /// Namespace of the management cluster's own objects.
+    #[default(names::CLUSTERS_NAMESPACE.into())]
+    #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
+    pub clusters_namespace: String,
     /// Name of the workload cluster.
     #[default("lab-default".into())]
     #[schemars(regex(pattern = names::INSTANCE), extend("global" = "workload_cluster_name"))]

@@ -5,13 +5,9 @@ use std::{convert::Infallible, fmt, net::IpAddr, path::PathBuf};
 use cluster::Kubeconfig;
 use converge::{Failure, Section};
 use lab::machine;
-use lxd::LifecycleError;
 use serde_json::Value;
 
 use crate::{ExportArtifacts, error::Error};
-
-/// Where the management cluster's kubeconfig is after the pivot, in the lab's folder.
-const MANAGEMENT_KUBECONFIG: &str = "etc/pivot_clusterctl_move/mgmt.kubeconfig";
 
 /// Whether there is one. Nothing is ever changed on the host.
 pub(crate) struct Source<'a>(pub &'a ExportArtifacts);
@@ -52,10 +48,11 @@ pub(crate) async fn read(step: &ExportArtifacts) -> Result<Kubeconfig, Failure> 
 async fn path(step: &ExportArtifacts) -> Result<PathBuf, Failure> {
     let bootstrap = step.opt_root.join(machine::BOOTSTRAP_KUBECONFIG);
     let given = step.mgmt_kubeconfig_source.as_deref();
-    match step.lxd.client().await?.may_bootstrap(&step.project, step.allow_rebootstrap).await {
-        Ok(()) => Ok(given.map_or(bootstrap, PathBuf::from)),
-        Err(pivoted @ LifecycleError::Pivoted { .. }) if given == Some(&bootstrap) => Err(pivoted.into()),
-        Err(LifecycleError::Pivoted { .. }) => Ok(given.map_or_else(|| step.opt_root.join(MANAGEMENT_KUBECONFIG), PathBuf::from)),
+    let management = || machine::cluster_kubeconfig(&step.opt_root, &step.clusters_namespace, &step.management_cluster_name);
+    match survey::may_bootstrap(step.lxd.client().await?, &step.project, step.allow_rebootstrap).await {
+        Ok(_) => Ok(given.map_or(bootstrap, PathBuf::from)),
+        Err(pivoted @ survey::Error::Pivoted { .. }) if given == Some(&bootstrap) => Err(pivoted.into()),
+        Err(survey::Error::Pivoted { .. }) => Ok(given.map_or_else(management, PathBuf::from)),
         Err(error) => Err(error.into()),
     }
 }

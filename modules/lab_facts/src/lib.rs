@@ -1,20 +1,16 @@
 //! Tells how far a lab has come and where it is reached. Reads only.
 
-use std::path::PathBuf;
-
 use ansible::{Run, Step};
-use cluster::{Condition, Kubeconfig};
 use converge::{AbsolutePath, Failure};
 use lab::{
-    capi,
-    lifecycle::{PHASE_KEY, Phase},
+    lifecycle::{Owner, PHASE_KEY, Phase},
     machine, names,
-    profiles::{BASE, BOOTSTRAP, CONTROL_PLANE, WORKER},
 };
-use lxd::{Client, Connection, Error, Instance};
+use lxd::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
+use survey::{Scope, Survey};
 
 /// Tell the phase and the addresses of the lab.
 ///
@@ -48,6 +44,14 @@ pub struct LabFacts {
     pub opt_root: AbsolutePath,
     /// The bootstrap cluster's kubeconfig on the host; the lab's own in O(opt_root) if unset.
     pub kubeconfig_path: Option<AbsolutePath>,
+    /// Name of the management cluster.
+    #[default(names::MANAGEMENT_CLUSTER.into())]
+    #[schemars(regex(pattern = names::INSTANCE), extend("global" = "management_cluster_name"))]
+    pub management_cluster_name: String,
+    /// Namespace of the management cluster's own objects.
+    #[default(names::CLUSTERS_NAMESPACE.into())]
+    #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
+    pub clusters_namespace: String,
     /// Where LXD listens.
     #[serde(flatten)]
     pub lxd: Connection,
@@ -77,8 +81,25 @@ pub struct Lab {
     pub network_ipv6: Option<String>,
     /// The bootstrap instance's global addresses.
     pub bootstrap_addresses: Vec<String>,
+    /// The bootstrap cluster; nothing while its instance does not run.
+    pub bootstrap_cluster: Option<ClusterFacts>,
+    /// The management cluster; nothing while its kubeconfig is not on the host.
+    pub management_cluster: Option<ClusterFacts>,
+    /// The cluster whose API has the management cluster's own Cluster object. Nothing if neither has it, or both have while it moves.
+    pub owner: Option<Owner>,
     /// Instances of the project.
     pub instances: Vec<String>,
+}
+
+/// A cluster that may carry Cluster API's objects.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ClusterFacts {
+    /// Where it answers, by the kubeconfig on the host.
+    pub server: Option<String>,
+    /// What keeps it from carrying Cluster API's objects.
+    pub missing: Vec<String>,
+    /// Whether it has the management cluster's own Cluster object; nothing if it does not answer.
+    pub owns_objects: Option<bool>,
 }
 
 impl Step for LabFacts {
@@ -97,175 +118,50 @@ impl Step for LabFacts {
     type Facts = Facts;
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        run.verify(async {
-            match self.lxd.client().await {
-                Ok(client) => Ok(Facts { lab: self.look(client).await? }),
-                Err(Error::NoSocket { .. }) => Ok(Facts { lab: Seen::default().lab() }),
-                Err(error) => Err(error.into()),
-            }
-        })
-        .await
+        run.verify(async { Ok(Facts { lab: Lab::of(Survey::read(&self.lxd, &self.scope()).await?) }) }).await
     }
-}
-
-/// What was found of the lab.
-#[derive(Debug, Default)]
-struct Seen {
-    server: Option<String>,
-    project: Option<lxd::Project>,
-    pool: Option<lxd::Pool>,
-    network: Option<lxd::Network>,
-    profiles: Vec<String>,
-    instances: Vec<Instance>,
-    bootstrap: String,
-    bootstrap_addresses: Vec<String>,
-    /// What keeps the bootstrap cluster from carrying the providers; nothing if nobody has looked.
-    unmet: Option<Vec<String>>,
 }
 
 impl LabFacts {
-    async fn look(&self, client: &Client) -> Result<Lab, Failure> {
-        let environment = &client.server().environment;
-        let mut seen = Seen {
-            server: Some(format!("{} {}", environment.server, environment.server_version)),
-            project: client.find(&self.project).await?.map(|found| found.object),
-            pool: client.find(&self.storage_pool).await?.map(|found| found.object),
-            network: client.find(&self.internal_network).await?.map(|found| found.object),
-            bootstrap: self.bootstrap_instance.clone(),
-            ..Seen::default()
-        };
-        if seen.project.is_some() {
-            let client = client.in_project(&self.project);
-            seen.profiles = client.list::<lxd::Profile>().await?.into_iter().map(|profile| profile.name).collect();
-            seen.instances = client.list().await?;
-            if seen.bootstrap_runs() {
-                let state = client.instance_state(&self.bootstrap_instance).await?;
-                seen.bootstrap_addresses =
-                    state.global_addresses(&self.internal_ifname).map(|address| address.to_string()).collect();
-            }
+    fn scope(&self) -> Scope {
+        let bootstrap = || self.opt_root.join(machine::BOOTSTRAP_KUBECONFIG);
+        let (namespace, name) = (&self.clusters_namespace, &self.management_cluster_name);
+        Scope {
+            project: self.project.clone(),
+            pool: self.storage_pool.clone(),
+            network: self.internal_network.clone(),
+            bootstrap_instance: self.bootstrap_instance.clone(),
+            interface: self.internal_ifname.clone(),
+            bootstrap_kubeconfig: self.kubeconfig_path.as_ref().map_or_else(bootstrap, |path| path.to_path_buf()),
+            management_kubeconfig: machine::cluster_kubeconfig(&self.opt_root, namespace, name),
+            management_cluster: (namespace.clone(), name.clone()),
         }
-        if seen.missing_of_substrate().is_empty() {
-            let unmet = self.look_at_cluster(&seen.bootstrap_addresses).await;
-            seen.unmet = Some(unmet.unwrap_or_else(|error| vec![format!("bootstrap cluster: {error}")]));
-        }
-        Ok(seen.lab())
-    }
-
-    /// The conditions of the bootstrap cluster that do not hold.
-    async fn look_at_cluster(&self, addresses: &[String]) -> Result<Vec<String>, cluster::Error> {
-        let kubeconfig = Kubeconfig::read(&self.kubeconfig())?;
-        let server = kubeconfig.server();
-        if !addresses.iter().any(|address| server == format!("https://{address}:{}", capi::API_PORT)) {
-            return Ok(vec![format!("kubeconfig of the bootstrap cluster; that on the host is of {server}")]);
-        }
-        let conditions = capi::DEPLOYMENTS.map(|(namespace, name)| Condition::deployment_available(namespace, name));
-        cluster::Client::connect(&kubeconfig)?.unmet(&conditions).await
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        let own = || self.opt_root.join(machine::BOOTSTRAP_KUBECONFIG);
-        self.kubeconfig_path.as_ref().map_or_else(own, |path| path.to_path_buf())
     }
 }
 
-impl Seen {
-    fn bootstrap_runs(&self) -> bool {
-        self.instances.iter().any(|instance| instance.name == self.bootstrap && instance.status == "Running")
-    }
-
-    fn missing_of_substrate(&self) -> Vec<String> {
-        let mut missing = Vec::new();
-        let mut need = |there: bool, what: &str| {
-            if !there {
-                missing.push(what.to_owned());
-            }
-        };
-        need(self.server.is_some(), "LXD");
-        need(self.project.is_some(), "project");
-        need(self.pool.is_some(), "storage pool");
-        need(self.network.as_ref().is_some_and(|network| network.managed), "internal network");
-        for profile in [BASE, BOOTSTRAP, CONTROL_PLANE, WORKER] {
-            need(self.profiles.iter().any(|found| found == profile), &format!("profile {profile}"));
-        }
-        need(self.bootstrap_runs(), "running bootstrap instance");
-        missing
-    }
-
-    fn lab(self) -> Lab {
-        let substrate = self.missing_of_substrate();
-        let (phase, missing) = match self.unmet {
-            _ if !substrate.is_empty() => (Phase::Absent, substrate),
-            Some(unmet) if unmet.is_empty() => (Phase::Bootstrapped, unmet),
-            unmet => (Phase::Substrate, unmet.unwrap_or_default()),
-        };
-        let address = |key: &str| self.network.as_ref().and_then(|network| network.config.get(key).cloned());
-        Lab {
+impl Lab {
+    fn of(seen: Survey) -> Self {
+        let evidence = seen.evidence();
+        let (phase, missing) = evidence.judge();
+        let address = |key: &str| seen.network.as_ref().and_then(|network| network.config.get(key).cloned());
+        Self {
             phase,
-            recorded_phase: self.project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
             missing,
+            owner: evidence.owner(),
+            recorded_phase: seen.project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
             network_ipv4: address("ipv4.address"),
             network_ipv6: address("ipv6.address"),
-            server: self.server,
-            bootstrap_addresses: self.bootstrap_addresses,
-            instances: self.instances.into_iter().map(|instance| instance.name).collect(),
+            server: seen.server,
+            bootstrap_addresses: seen.bootstrap_addresses.iter().map(ToString::to_string).collect(),
+            bootstrap_cluster: seen.bootstrap_cluster.map(ClusterFacts::of),
+            management_cluster: seen.management_cluster.map(ClusterFacts::of),
+            instances: seen.instances.into_iter().map(|instance| instance.name).collect(),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn complete() -> Seen {
-        let bootstrap = Instance { name: "capi-bootstrap-0".into(), status: "Running".into(), ..Instance::default() };
-        Seen {
-            server: Some("lxd 5.0.2".into()),
-            project: Some(lxd::Project::default()),
-            pool: Some(lxd::Pool::default()),
-            network: Some(lxd::Network { managed: true, ..lxd::Network::default() }),
-            profiles: [BASE, BOOTSTRAP, CONTROL_PLANE, WORKER].map(str::to_owned).into(),
-            instances: vec![bootstrap],
-            bootstrap: "capi-bootstrap-0".into(),
-            bootstrap_addresses: Vec::new(),
-            unmet: Some(Vec::new()),
-        }
-    }
-
-    #[test]
-    fn the_live_state_decides_the_phase() {
-        let bent = |bend: fn(&mut Seen)| {
-            let mut seen = complete();
-            bend(&mut seen);
-            seen
-        };
-        for (case, seen, phase, missing) in [
-            ("everything", complete(), Phase::Bootstrapped, ""),
-            (
-                "a Deployment not available",
-                bent(|seen| seen.unmet = Some(vec!["Deployment x: not there".into()])),
-                Phase::Substrate,
-                "Deployment x: not there",
-            ),
-            ("a profile gone", bent(|seen| drop(seen.profiles.pop())), Phase::Absent, "profile capi-worker"),
-            (
-                "the instance stopped",
-                bent(|seen| seen.instances[0].status = "Stopped".into()),
-                Phase::Absent,
-                "running bootstrap instance",
-            ),
-            (
-                "a record that is not true",
-                bent(|seen| {
-                    seen.pool = None;
-                    seen.project.as_mut().unwrap().config.insert(PHASE_KEY.into(), "substrate".into());
-                }),
-                Phase::Absent,
-                "storage pool",
-            ),
-        ] {
-            let lab = seen.lab();
-            assert_eq!((lab.phase, lab.missing.join(", ").as_str()), (phase, missing), "{case}");
-        }
-        assert_eq!(Seen::default().lab().missing[0], "LXD");
+impl ClusterFacts {
+    fn of(cluster: survey::Cluster) -> Self {
+        Self { server: cluster.server, missing: cluster.carrier.unmet, owns_objects: cluster.carrier.owns }
     }
 }

@@ -2,16 +2,15 @@
 
 mod change;
 mod error;
-mod readiness;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use ::bundle::{InstanceImage, Location};
 use ansible::{OptionError, Run, Step};
-use converge::{Failure, Section, Wait};
+use converge::{Failure, Section};
 use lab::{
     keys,
-    lifecycle::{PHASE_KEY, Phase},
+    lifecycle::{self, PHASE_KEY},
     names, profiles,
 };
 use lxd::{Client, Connection, Declared, Instance, Tagged};
@@ -19,8 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smart_default::SmartDefault;
+use survey::{Addresses, Family};
 
-use crate::{change::Change, error::Error, readiness::Addresses};
+use crate::{change::Change, error::Error};
 
 /// Converge the instance that carries the bootstrap cluster.
 ///
@@ -73,7 +73,7 @@ pub struct LxdBootstrapInstance {
     #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
     pub readiness_ifname: String,
     /// Address families of which a global address is waited for.
-    #[default(vec![Family::Ipv4, Family::Ipv6])]
+    #[default(Family::BOTH.into())]
     #[schemars(length(min = 1))]
     pub readiness_families: Vec<Family>,
     /// How long to wait for the addresses, in seconds.
@@ -129,16 +129,6 @@ pub enum State {
     Stopped,
     /// It is not there.
     Absent,
-}
-
-/// Address families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
 }
 
 /// What the step returns.
@@ -297,23 +287,8 @@ impl LxdBootstrapInstance {
 
     /// Waits until the instance can be reached by every family that is asked for.
     async fn ready(&self, client: &Client) -> Result<Addresses, Failure> {
-        let condition = format!("{}: a global address of each of {} on {}", self.name, self.families(), self.readiness_ifname);
-        let wait = Wait::for_condition(condition, Duration::from_secs(self.wait_timeout));
-        let look = async || {
-            let state = client.instance_state(&self.name).await?;
-            let addresses = Addresses::of(&state, &self.readiness_ifname);
-            let complete = self.readiness_families.iter().all(|family| addresses.has(*family));
-            Ok::<_, lxd::Error>(if complete { Ok(addresses) } else { Err(state.describe(&self.readiness_ifname)) })
-        };
-        Ok(wait.until(look).await?)
-    }
-
-    fn families(&self) -> String {
-        let names = self.readiness_families.iter().map(|family| match family {
-            Family::Ipv4 => "IPv4",
-            Family::Ipv6 => "IPv6",
-        });
-        names.collect::<Vec<_>>().join(" and ")
+        let deadline = Duration::from_secs(self.wait_timeout);
+        Ok(survey::addresses(client, &self.name, &self.readiness_ifname, &self.readiness_families, deadline).await?)
     }
 }
 
@@ -349,8 +324,7 @@ impl Section for BootstrapInstance<'_> {
         let client = self.0.client().await?;
         let mut live = Live { instance: client.find(&self.0.name).await?, ..Live::default() };
         if live.instance.is_none() && self.0.state != State::Absent {
-            let project =
-                client.find::<lxd::Project>(&self.0.project).await?.ok_or_else(|| Error::NoProject(self.0.project.clone()))?;
+            let project = survey::project(&client, &self.0.project).await?;
             live.phase = project.object.config.get(PHASE_KEY).cloned();
             live.image = self.0.find_image(&client).await?;
         }
@@ -365,12 +339,8 @@ impl Section for BootstrapInstance<'_> {
             let halt = running.then(|| Change::Stop(name()));
             return Ok(halt.into_iter().chain(live.instance.as_ref().map(|_| Change::Delete(name()))).collect());
         }
-        let over = |phase: &&String| [Phase::Pivoted, Phase::Cleaned].iter().any(|over| over.to_string() == **phase);
-        if let Some(phase) = live.phase.as_ref().filter(over)
-            && !step.allow_rebootstrap
-        {
-            return Err(Error::Pivoted { project: step.project.clone(), phase: phase.clone() }.into());
-        }
+        lifecycle::may_bootstrap(live.phase.as_deref(), step.allow_rebootstrap)
+            .map_err(|phase| survey::Error::Pivoted { project: step.project.clone(), phase })?;
         let mut changes = Vec::new();
         match live.image.as_ref().map(|image| &image.place) {
             Some(Place::DefaultProject) => {

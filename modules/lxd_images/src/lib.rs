@@ -1,7 +1,6 @@
 //! Brings the instance images of an offline bundle into the lab's project.
 
 mod change;
-mod error;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 
-use crate::{change::Change, error::Error};
+use crate::change::Change;
 
 /// Converge the instance images of an offline bundle in the lab's project.
 ///
@@ -119,9 +118,7 @@ impl Section for Images<'_> {
             return Ok(live);
         }
         let client = self.step.client().await?;
-        if client.find::<lxd::Project>(&self.step.project).await?.is_none() {
-            return Err(Error::NoProject(self.step.project.clone()).into());
-        }
+        survey::project(&client, &self.step.project).await?;
         for image in client.images().await? {
             let ours = image.properties.contains_key(Image::MEANT_FOR);
             live.aliases.extend(image.aliases.into_iter().map(|alias| (alias.name, image.fingerprint.clone())));

@@ -244,7 +244,7 @@ impl Outcome {
 
     /// Before and after of every change.
     pub fn diff(&self) -> Vec<Value> {
-        self.json["diff"].as_array().cloned().unwrap_or_default()
+        numbered(&self.json["diff"]).as_array().cloned().unwrap_or_default()
     }
 
     /// What check mode could not look at.
@@ -285,4 +285,22 @@ impl Outcome {
         assert!(said.replace("\\\"", "\"").contains(words), "nothing says {words:?}: {:#}", self.json);
         self
     }
+}
+
+/// Marks of secrets are made anew in each run, so they are numbered: the same value has the same number.
+fn numbered(diff: &Value) -> Value {
+    const MARK: &str = "<redacted:";
+    let text = diff.to_string();
+    let mut parts = text.split(MARK);
+    let mut numbered = parts.next().unwrap_or_default().to_owned();
+    let mut seen: Vec<&str> = Vec::new();
+    for part in parts {
+        let (mark, rest) = part.split_once('>').expect("a mark that ends");
+        let number = seen.iter().position(|known| *known == mark).unwrap_or_else(|| {
+            seen.push(mark);
+            seen.len() - 1
+        });
+        numbered += &format!("{MARK}{number}>{rest}");
+    }
+    serde_json::from_str(&numbered).expect("a diff as before")
 }

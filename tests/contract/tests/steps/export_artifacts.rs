@@ -14,7 +14,7 @@ contract::on_every_lxd!(reads_what_the_host_has, follows_the_pivot, needs_lxd, n
 
 const SOMEBODY: u32 = 65_533;
 const BOOTSTRAP: &str = "etc/bootstrap_clusterctl/bootstrap.kubeconfig";
-const MANAGEMENT: &str = "etc/pivot_clusterctl_move/mgmt.kubeconfig";
+const MANAGEMENT: &str = "etc/clusters/capi-clusters/mgmt-1.kubeconfig";
 
 fn kubeconfig(server: &str) -> String {
     let cluster = json!({"server": server, "certificate-authority-data": "Q0E="});
