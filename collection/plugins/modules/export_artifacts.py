@@ -39,6 +39,11 @@ options:
       - Whether clusters are made from a class.
     type: bool
     default: true
+  clusters_namespace:
+    description:
+      - Namespace of the management cluster's own objects.
+    type: str
+    default: capi-clusters
   enabled:
     description:
       - Whether the step does anything at all.

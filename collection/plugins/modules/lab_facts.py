@@ -21,6 +21,11 @@ options:
       - Instance of the bootstrap cluster.
     type: str
     default: capi-bootstrap-0
+  clusters_namespace:
+    description:
+      - Namespace of the management cluster's own objects.
+    type: str
+    default: capi-clusters
   enabled:
     description:
       - Whether the step does anything at all.
@@ -51,6 +56,11 @@ options:
     type: str
     aliases:
       - lxd_socket_uri
+  management_cluster_name:
+    description:
+      - Name of the management cluster.
+    type: str
+    default: mgmt-1
   opt_root:
     description:
       - Folder of the lab's programs and settings on the host.
@@ -122,12 +132,60 @@ lab:
       elements: str
       returned: success
       type: list
+    bootstrap_cluster:
+      contains:
+        missing:
+          description:
+            - What keeps it from carrying Cluster API's objects.
+          elements: str
+          returned: success
+          type: list
+        owns_objects:
+          description:
+            - >-
+              Whether it has the management cluster's own Cluster object; nothing if it does
+              not answer.
+          returned: success
+          type: bool
+        server:
+          description:
+            - Where it answers, by the kubeconfig on the host.
+          returned: success
+          type: str
+      description:
+        - The bootstrap cluster; nothing while its instance does not run.
+      returned: success
+      type: dict
     instances:
       description:
         - Instances of the project.
       elements: str
       returned: success
       type: list
+    management_cluster:
+      contains:
+        missing:
+          description:
+            - What keeps it from carrying Cluster API's objects.
+          elements: str
+          returned: success
+          type: list
+        owns_objects:
+          description:
+            - >-
+              Whether it has the management cluster's own Cluster object; nothing if it does
+              not answer.
+          returned: success
+          type: bool
+        server:
+          description:
+            - Where it answers, by the kubeconfig on the host.
+          returned: success
+          type: str
+      description:
+        - The management cluster; nothing while its kubeconfig is not on the host.
+      returned: success
+      type: dict
     missing:
       description:
         - "What the next phase lacks: of the substrate, or once that is there, of the bootstrap cluster."
@@ -142,6 +200,14 @@ lab:
     network_ipv6:
       description:
         - The internal network's IPv6 address with its prefix length.
+      returned: success
+      type: str
+    owner:
+      description:
+        - The cluster whose API has the management cluster's own Cluster object.
+        - Nothing if neither has it, or both have while it moves.
+        - "V(bootstrap): The bootstrap cluster's: it has not moved yet."
+        - "V(management): Its own."
       returned: success
       type: str
     phase:
