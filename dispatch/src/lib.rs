@@ -20,6 +20,9 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<bootstrap_k3s::BootstrapK3s>(),
         Entry::of::<bootstrap_clusterctl::BootstrapClusterctl>(),
         Entry::of::<bootstrap_capn_secret::BootstrapCapnSecret>(),
+        Entry::of::<helm_release::HelmRelease>(),
+        Entry::of::<cluster_ready::ClusterReady>(),
+        Entry::of::<cluster_kubeconfig::ClusterKubeconfig>(),
         Entry::of::<export_artifacts::ExportArtifacts>(),
     ]
 }

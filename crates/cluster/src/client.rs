@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// An API server that has just started serves custom resources a little later than it says.
-    async fn once_served<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
+    pub(crate) async fn once_served<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {

@@ -109,8 +109,9 @@ impl Clusterctl {
     }
 }
 
-/// The hosts that are asked without a proxy, and the cluster's among them.
-fn no_proxy(server: &str) -> String {
+/// The hosts that are asked without a proxy, and the cluster's among them: the value of `NO_PROXY` for a program that talks to it.
+#[must_use]
+pub fn no_proxy(server: &str) -> String {
     let host = server.trim_start_matches("https://").rsplit_once(':').map_or(server, |(host, _)| host);
     let known = ["NO_PROXY", "no_proxy"].into_iter().filter_map(|name| env::var(name).ok()).find(|hosts| !hosts.is_empty());
     known.into_iter().chain([host.trim_matches(['[', ']']).to_owned()]).collect::<Vec<_>>().join(",")

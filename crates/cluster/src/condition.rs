@@ -47,6 +47,11 @@ impl Test {
         Self { name: name.into(), judge: Arc::new(judge) }
     }
 
+    /// A question to all objects together.
+    pub fn of_all(name: impl Into<String>, judge: impl Fn(&[&DynamicObject]) -> Look + Send + Sync + 'static) -> Self {
+        Self { name: name.into(), judge: Arc::new(judge) }
+    }
+
     /// Whether `status.conditions` says yes to a type.
     #[must_use]
     pub fn status(kind: &str) -> Self {
@@ -133,6 +138,8 @@ pub struct Condition {
     resource: Resource,
     namespace: Option<String>,
     name: Option<String>,
+    /// A label that the objects have, with its value.
+    label: Option<(String, String)>,
     test: Test,
 }
 
@@ -140,13 +147,20 @@ impl Condition {
     /// A test of one object.
     #[must_use]
     pub fn of(resource: Resource, namespace: Option<&str>, name: &str, test: Test) -> Self {
-        Self { resource, namespace: namespace.map(str::to_owned), name: Some(name.to_owned()), test }
+        Self { resource, namespace: namespace.map(str::to_owned), name: Some(name.to_owned()), label: None, test }
     }
 
     /// A test that one object of a kind has to stand, whichever it is.
     #[must_use]
     pub fn any(resource: Resource, test: Test) -> Self {
-        Self { resource, namespace: None, name: None, test }
+        Self { resource, namespace: None, name: None, label: None, test }
+    }
+
+    /// A test of the objects of a namespace that have a label, or of all that there are.
+    #[must_use]
+    pub fn among(resource: Resource, namespace: Option<&str>, label: Option<(&str, &str)>, test: Test) -> Self {
+        let label = label.map(|(label, value)| (label.to_owned(), value.to_owned()));
+        Self { resource, namespace: namespace.map(str::to_owned), name: None, label, test }
     }
 
     /// A Deployment has the replicas it needs, in its current form.
@@ -170,13 +184,20 @@ impl Condition {
     /// The condition as a person names it.
     #[must_use]
     pub fn name(&self) -> String {
-        let name = self.name.as_deref().unwrap_or("(any)");
-        format!("{} {}", client::what(self.resource.kind, self.namespace.as_deref(), name), self.test.name)
+        match (&self.name, &self.label) {
+            (Some(name), _) => format!("{} {}", client::what(self.resource.kind, self.namespace.as_deref(), name), self.test.name),
+            (None, Some((_, value))) => format!("{}s of {value} {}", self.resource.kind, self.test.name),
+            (None, None) => format!("{} (any) {}", self.resource.kind, self.test.name),
+        }
     }
 
     fn concerns(&self, object: &DynamicObject) -> bool {
         let fits = |wanted: &Option<String>, actual: &Option<String>| wanted.is_none() || wanted == actual;
-        fits(&self.namespace, &object.metadata.namespace) && fits(&self.name, &object.metadata.name)
+        let is_labelled = self
+            .label
+            .as_ref()
+            .is_none_or(|(label, value)| object.metadata.labels.as_ref().and_then(|labels| labels.get(label)) == Some(value));
+        is_labelled && fits(&self.namespace, &object.metadata.namespace) && fits(&self.name, &object.metadata.name)
     }
 
     /// What is found among all objects of its kind.
@@ -201,7 +222,18 @@ fn unmet<'a>(conditions: &'a [Condition], live: &Live) -> impl Iterator<Item = (
 impl Client {
     /// Watches until all conditions hold. What does not by the deadline is told with what holds its pods up.
     pub async fn wait_for(&self, what: &str, conditions: &[Condition], deadline: Duration) -> Result<(), Error> {
-        match self.watch(&Wait::for_condition(what, deadline), conditions).await {
+        self.wait_for_unless(what, conditions, &[], deadline).await
+    }
+
+    /// The same, and gives up as soon as one of the second conditions holds.
+    pub async fn wait_for_unless(
+        &self,
+        what: &str,
+        conditions: &[Condition],
+        hopeless: &[Condition],
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        match self.watch(&Wait::for_condition(what, deadline), conditions, hopeless).await {
             Err(Error::Wait(source)) => Err(Error::Unmet { source, pods: self.unmet(conditions).await.unwrap_or_default() }),
             outcome => outcome,
         }
@@ -225,9 +257,12 @@ impl Client {
         Ok(lines)
     }
 
-    async fn watch(&self, wait: &Wait, conditions: &[Condition]) -> Result<(), Error> {
-        let mut stores: BTreeMap<Resource, Writer<DynamicObject>> =
-            conditions.iter().map(|condition| (condition.resource, Writer::new(condition.resource.api()))).collect();
+    async fn watch(&self, wait: &Wait, conditions: &[Condition], hopeless: &[Condition]) -> Result<(), Error> {
+        let mut stores: BTreeMap<Resource, Writer<DynamicObject>> = conditions
+            .iter()
+            .chain(hopeless)
+            .map(|condition| (condition.resource, Writer::new(condition.resource.api())))
+            .collect();
         let watches = stores.keys().copied().map(|resource| {
             let events = watcher(self.objects(resource, None), watcher::Config::default()).backoff(Pauses);
             events.map(move |event| (resource, event)).boxed()
@@ -255,6 +290,12 @@ impl Client {
                 if live.len() == stores.len() {
                     break;
                 }
+            }
+            let looks = hopeless
+                .iter()
+                .map(|condition| (condition, condition.look(live.get(&condition.resource).map_or(&[], Vec::as_slice))));
+            if let Some((condition, look)) = looks.into_iter().find(|(_, look)| look.holds) {
+                return Err(Error::Hopeless { condition: condition.name(), seen: look.seen });
             }
             let seen: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
             Ok(if seen.is_empty() { Ok(()) } else { Err(seen.join("; ")) })

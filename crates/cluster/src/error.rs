@@ -105,6 +105,14 @@ pub enum Error {
     /// A condition did not come to hold.
     #[error(transparent)]
     Wait(#[from] WaitError),
+    /// What is waited for will not come.
+    #[error("{condition}: {seen}")]
+    Hopeless {
+        /// What has come instead.
+        condition: String,
+        /// How it looks.
+        seen: String,
+    },
     /// Conditions did not come to hold, and these pods are in the way.
     #[error("{source}")]
     Unmet {
@@ -242,6 +250,7 @@ impl Explain for Error {
             Self::Refused { status: 409, .. } => Explanation::new("CLUSTER_REFUSED").conflict(),
             Self::Refused { .. } => Explanation::new("CLUSTER_REFUSED"),
             Self::Wait(error) => error.explain(),
+            Self::Hopeless { .. } => Explanation::new("CLUSTER_FAILED"),
             Self::Unmet { source, pods } => source.explain().detail(pods.join("\n")),
         }
     }

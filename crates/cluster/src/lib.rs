@@ -3,20 +3,24 @@
 //! A [`Client`] is made of a [`Kubeconfig`] and reads and applies objects; a [`Condition`] is watched until it holds; the
 //! [`providers`] of Cluster API are read from clusterctl's inventory, and [`Clusterctl`] runs clusterctl itself.
 
+pub mod capi;
 mod client;
 pub mod clusterctl;
 pub mod condition;
 mod error;
 mod kubeconfig;
+mod metadata;
 pub mod pods;
 pub mod providers;
 pub mod resource;
+mod rollout;
 mod yaml;
 
 pub use client::{Client, FIELD_MANAGER};
-pub use clusterctl::Clusterctl;
+pub use clusterctl::{Clusterctl, no_proxy};
 pub use condition::Condition;
 pub use error::Error;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kube::core::DynamicObject;
 pub use kubeconfig::{Kubeconfig, TLS_SERVER_NAME};
 pub use resource::Resource;

@@ -28,10 +28,18 @@ pub const POD: Resource = resource("", "v1", "Pod");
 pub const SECRET: Resource = resource("", "v1", "Secret");
 /// Deployments.
 pub const DEPLOYMENT: Resource = resource("apps", "v1", "Deployment");
+/// DaemonSets.
+pub const DAEMON_SET: Resource = resource("apps", "v1", "DaemonSet");
+/// StatefulSets.
+pub const STATEFUL_SET: Resource = resource("apps", "v1", "StatefulSet");
+/// Jobs.
+pub const JOB: Resource = resource("batch", "v1", "Job");
 /// Entries of clusterctl's inventory.
 pub const PROVIDER: Resource = resource("clusterctl.cluster.x-k8s.io", "v1alpha3", "Provider");
 /// Clusters of Cluster API.
 pub const CLUSTER: Resource = resource("cluster.x-k8s.io", "v1beta2", "Cluster");
+/// Machines of Cluster API.
+pub const MACHINE: Resource = resource("cluster.x-k8s.io", "v1beta2", "Machine");
 
 impl Resource {
     /// An object of this kind. `data` is everything beside its name.

@@ -7,8 +7,14 @@ use std::{
 };
 
 use converge::Secret;
-use rustix::io::Errno;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin},
+};
 
 use crate::Error;
 
@@ -18,6 +24,9 @@ const MORE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// As much of a program's words as a failure shows.
 const TAIL_LINES: usize = 20;
 
+/// How long a process that is asked to end may take.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// A process to run. Its arguments are shown in failures and can be read by every user while it runs: no secret belongs there.
 #[derive(Clone, Debug)]
 pub struct Command {
@@ -26,6 +35,7 @@ pub struct Command {
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     secrets: Vec<(&'static str, Secret)>,
+    input: Option<Secret>,
     deadline: Duration,
 }
 
@@ -46,6 +56,7 @@ impl Command {
             arguments: Vec::new(),
             variables: vec![("LC_ALL".into(), "C.UTF-8".into())],
             secrets: Vec::new(),
+            input: None,
             deadline: Duration::from_secs(60),
         }
     }
@@ -85,7 +96,14 @@ impl Command {
         self
     }
 
-    /// Ends the process when it takes longer.
+    /// Gives the process something to read, which nobody else may see.
+    #[must_use]
+    pub fn input(mut self, text: Secret) -> Self {
+        self.input = Some(text);
+        self
+    }
+
+    /// Ends the process when it takes longer. It is asked to end first, so that it can leave things in order.
     #[must_use]
     pub fn within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -107,22 +125,33 @@ impl Command {
         if let Some(name) = &self.name {
             command.arg0(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| self.not_started(error))?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let run = async {
-            let mut child = command.spawn()?;
-            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            let (stdout, stderr) = tokio::try_join!(read(stdout, |_| {}), read(stderr, &mut tell))?;
+            let ((), stdout, stderr) = tokio::try_join!(self.write(stdin), read(stdout, |_| {}), read(stderr, &mut tell))?;
             Ok((child.wait().await?, stdout, stderr))
         };
-        let (status, stdout, stderr) = match tokio::time::timeout(self.deadline, run).await {
-            Ok(ended) => ended.map_err(|error| self.not_started(error))?,
-            Err(_) => return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline }),
+        let Ok(ended) = tokio::time::timeout(self.deadline, run).await else {
+            stop(&mut child).await;
+            return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline });
         };
+        let (status, stdout, stderr) = ended.map_err(|source| Error::CommandNotStarted { command: self.to_string(), source })?;
         if status.success() {
             return Ok(Output { stdout, stderr });
         }
         let words = if stderr.trim().is_empty() { &stdout } else { &stderr };
         Err(Error::CommandFailed { command: self.to_string(), status: status.to_string(), tail: tail(words) })
+    }
+
+    /// What the process is to read. One that ends without reading it all says why by its exit status.
+    async fn write(&self, pipe: Option<ChildStdin>) -> io::Result<()> {
+        let (Some(mut pipe), Some(text)) = (pipe, &self.input) else { return Ok(()) };
+        match pipe.write_all(text.expose().as_bytes()).await {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn not_started(&self, error: io::Error) -> Error {
@@ -155,6 +184,16 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, mut tell: impl FnMut(&str)) 
         line.clear();
     }
     Ok(text)
+}
+
+/// Asks a process to end, and kills it when it does not.
+async fn stop(child: &mut Child) {
+    if let Some(id) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        // Fails for one that has ended by now.
+        let _ = kill_process(id, Signal::TERM);
+        let _ = tokio::time::timeout(LAST_WORDS, child.wait()).await;
+    }
+    let _ = child.kill().await;
 }
 
 fn tail(words: &str) -> String {
@@ -211,6 +250,25 @@ mod tests {
         let error = shell("exec sleep 60").within(Duration::from_millis(100)).execute().await.unwrap_err();
         assert_eq!(error.code(), "COMMAND_TIMEOUT");
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_process_is_asked_to_end_before_it_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("in-order");
+        let script = format!("trap 'touch {}; exit 0' TERM; sleep 60 & wait", mark.display());
+        let error = shell(&script).within(Duration::from_millis(300)).execute().await.unwrap_err();
+        assert_eq!(error.code(), "COMMAND_TIMEOUT");
+        assert!(mark.exists());
+    }
+
+    #[tokio::test]
+    async fn input_goes_to_the_process_and_nowhere_else() {
+        let command = shell("cat").input(Secret::from("hunter2".to_owned()));
+        assert!(!format!("{command:?} {command}").contains("hunter2"), "{command:?}");
+        assert_eq!(command.execute().await.unwrap().stdout, "hunter2");
+        let unread = shell("exit 3").input(Secret::from("x".repeat(1 << 20)));
+        assert_eq!(unread.execute().await.unwrap_err().code(), "COMMAND_FAILED");
     }
 
     #[tokio::test]

@@ -18,6 +18,12 @@ pub fn cluster_kubeconfig(opt_root: &Path, namespace: &str, name: &str) -> PathB
     opt_root.join("etc/clusters").join(namespace).join(format!("{name}.kubeconfig"))
 }
 
+/// The same for those who reach the cluster from outside the host.
+#[must_use]
+pub fn external_kubeconfig(opt_root: &Path, namespace: &str, name: &str) -> PathBuf {
+    opt_root.join("etc/clusters").join(namespace).join(format!("{name}.external.kubeconfig"))
+}
+
 /// Packages that the lab and the playbooks around it use.
 pub const PACKAGES: [&str; 7] = ["python3", "python3-apt", "ca-certificates", "curl", "tar", "gzip", "xz-utils"];
 /// What LXD's snap needs.

@@ -11,7 +11,9 @@ use crate::Error;
 /// The administrator's kubeconfig in an instance, rebuilt for those who reach it at an address; none before k3s has written it.
 pub async fn kubeconfig(client: &Client, instance: &str, address: IpAddr) -> Result<Option<Kubeconfig>, Error> {
     let Some((_, text)) = client.read_file(instance, K3S_KUBECONFIG).await? else { return Ok(None) };
-    Ok(Some(rebuilt(Kubeconfig::parse(&String::from_utf8_lossy(&text))?, address)))
+    let own = Kubeconfig::parse(&String::from_utf8_lossy(&text))?;
+    own.travels()?;
+    Ok(Some(rebuilt(own, address)))
 }
 
 /// A kubeconfig as k3s writes it, for those who reach the cluster at an address: the server is that address with its own port, and

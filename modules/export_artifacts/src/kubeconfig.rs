@@ -56,6 +56,7 @@ impl Section for MgmtKubeconfig<'_> {
 fn given(step: &ExportArtifacts) -> Result<Kubeconfig, Failure> {
     let text = step.kubeconfig.as_ref().ok_or(Error::NotRead)?;
     let kubeconfig = Kubeconfig::parse(text.expose())?;
+    kubeconfig.travels()?;
     source::check_server(kubeconfig.server())?;
     Ok(kubeconfig)
 }

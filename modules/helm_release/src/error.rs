@@ -1,0 +1,27 @@
+use converge::{Explain, Explanation};
+
+/// Why a release is not converged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("release {release} is of chart {live}, and {wanted} is wanted")]
+    OtherChart { release: String, live: String, wanted: String },
+    #[error("chart {chart} has version {live}, and {wanted} is wanted")]
+    ChartVersion { chart: String, live: String, wanted: String },
+    #[error("Cluster API's objects are being moved to another cluster; Helm must not run until that is verified")]
+    PivotOpen,
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::OtherChart { .. } => Explanation::new("RELEASE_OTHER_CHART")
+                .hint("give the release another name, or remove the other one first with state: absent"),
+            Self::ChartVersion { .. } => {
+                Explanation::new("CHART_VERSION").hint("set the version that the chart has, or leave it out")
+            }
+            Self::PivotOpen => {
+                Explanation::new("PIVOT_OPEN").hint("run the role pivot_clusterctl_move again; it goes on where it stopped")
+            }
+        }
+    }
+}
