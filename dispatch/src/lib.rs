@@ -8,6 +8,7 @@ use ansible::Entry;
 pub fn steps() -> Vec<Entry> {
     vec![
         Entry::of::<lab_facts::LabFacts>(),
+        Entry::of::<lab_plan::LabPlan>(),
         Entry::of::<base_system::BaseSystem>(),
         Entry::of::<lxd_host::LxdHost>(),
         Entry::of::<lxd_project::LxdProject>(),
@@ -23,6 +24,7 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<helm_release::HelmRelease>(),
         Entry::of::<cluster_ready::ClusterReady>(),
         Entry::of::<cluster_kubeconfig::ClusterKubeconfig>(),
+        Entry::of::<cluster_publish::ClusterPublish>(),
         Entry::of::<export_artifacts::ExportArtifacts>(),
     ]
 }

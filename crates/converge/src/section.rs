@@ -1,6 +1,6 @@
 //! A part of something that is converged: observed, planned, applied.
 
-use std::fmt::Display;
+use std::{convert::Infallible, fmt::Display};
 
 use serde_json::Value;
 
@@ -32,4 +32,19 @@ pub trait Change: Display {
     fn before(&self) -> Value;
     /// The owned part after; null when it goes.
     fn after(&self) -> Value;
+}
+
+/// A section that only looks makes no change.
+impl Change for Infallible {
+    fn object(&self) -> String {
+        match *self {}
+    }
+
+    fn before(&self) -> Value {
+        match *self {}
+    }
+
+    fn after(&self) -> Value {
+        match *self {}
+    }
 }

@@ -11,11 +11,14 @@ mod execute;
 pub mod file;
 pub mod kernel;
 pub mod link;
+pub mod listener;
 pub mod memory;
 pub mod mount;
 mod os;
 pub mod package;
+pub mod redirection;
 mod root;
+pub mod route;
 pub mod signature;
 #[cfg(feature = "snapd")]
 pub mod snapd;

@@ -7,8 +7,10 @@ pub mod keys;
 pub mod lifecycle;
 pub mod machine;
 pub mod names;
+pub mod plan;
 pub mod profiles;
 pub mod project;
+pub mod publication;
 pub mod versions;
 
 pub use isolation::Isolation;

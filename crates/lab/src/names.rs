@@ -26,6 +26,10 @@ pub const MANAGEMENT_CLUSTER: &str = "mgmt-1";
 pub const CLUSTERS_NAMESPACE: &str = "capi-clusters";
 /// What the aliases of images for the bootstrap instance begin with.
 pub const BOOTSTRAP_IMAGES: &str = "k8slab/bootstrap/";
+/// What the aliases of images for nodes begin with; the version of Kubernetes follows.
+pub const NODE_IMAGES: &str = "kubeadm/";
+/// The alias of the image of load balancers.
+pub const LOAD_BALANCER_IMAGE: &str = "haproxy";
 /// The interface on the internal network, inside instances.
 pub const INTERNAL_INTERFACE: &str = "eth0";
 /// The interface on the external bridge, inside instances.

@@ -30,6 +30,9 @@ pub fn config(isolation: Isolation, around: Surroundings<'_>) -> Keys {
     keys
 }
 
+/// On the project: what the infrastructure provider's certificate reaches beyond it, and on which server that was found out.
+pub const RESIDUAL_KEY: &str = "user.k8slab.residual";
+
 /// Keys that not every supported server has, with the extension that they came with.
 pub const EXTENSIONS: [(&str, &str); 5] = [
     ("features.networks.zones", "projects_networks_zones"),

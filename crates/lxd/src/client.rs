@@ -137,12 +137,16 @@ impl Client {
 
     /// All objects of a kind.
     pub async fn list<T: Object>(&self) -> Result<Vec<T>, Error> {
-        let path = format!("{}?recursion=1", T::COLLECTION);
-        let mut listed = self.get(&path).await;
+        self.listed(&format!("{}?recursion=1", T::COLLECTION)).await
+    }
+
+    /// The objects of a list, by its path.
+    pub(crate) async fn listed<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Error> {
+        let mut listed = self.get(path).await;
         // LXD 5.0 reads the objects one by one, and finds no list when one of them goes meanwhile.
         for _ in 0..LISTINGS_OVERTAKEN {
             match &listed {
-                Err(error) if error.is_not_found() => listed = self.get(&path).await,
+                Err(error) if error.is_not_found() => listed = self.get(path).await,
                 _ => break,
             }
         }

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use converge::{Explain as _, Wait};
+use lab::address::Cidr;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -90,6 +91,13 @@ impl InstanceState {
     pub fn global_addresses(&self, interface: &str) -> impl Iterator<Item = IpAddr> {
         let found = self.network.iter().filter_map(|network| network.get(interface));
         found.flat_map(Interface::global_addresses)
+    }
+
+    /// The networks that an interface is in, by which others reach the instance.
+    pub fn networks(&self, interface: &str) -> impl Iterator<Item = Cidr> {
+        let found = self.network.iter().filter_map(|network| network.get(interface));
+        let global = found.flat_map(|interface| &interface.addresses).filter(|address| address.scope == "global");
+        global.filter_map(|address| format!("{}/{}", address.address, address.netmask).parse().ok())
     }
 
     /// All addresses of an interface with their scopes, for a person who wonders why none is usable.
@@ -240,5 +248,14 @@ mod tests {
             assert_eq!(found, expected);
         }
         assert_eq!(state(&[("10.77.0.5", "global")]).global_addresses("eth1").count(), 0);
+    }
+
+    #[test]
+    fn networks_are_those_of_global_addresses() {
+        let mut state = state(&[("10.77.0.5", "global"), ("fe80::1", "link")]);
+        for address in &mut state.network.as_mut().unwrap().get_mut("eth0").unwrap().addresses {
+            address.netmask = "24".into();
+        }
+        assert_eq!(state.networks("eth0").map(|network| network.to_string()).collect::<Vec<_>>(), ["10.77.0.5/24"]);
     }
 }

@@ -10,6 +10,7 @@ mod error;
 #[cfg(feature = "events")]
 mod events;
 mod file;
+mod forward;
 mod image;
 mod instance;
 mod object;
@@ -26,6 +27,7 @@ pub use error::Error;
 #[cfg(feature = "events")]
 pub use events::{Event, Notice};
 pub use file::{FileInfo, FileKind, Source, StagedFile};
+pub use forward::{Forward, ForwardPort};
 pub use image::{Image, ImageAlias, ImageFiles};
 pub use instance::{Address, Exec, Instance, InstanceState, Interface, State};
 pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Server};

@@ -6,6 +6,7 @@ use cluster::{Condition, Kubeconfig, resource};
 use lab::{
     capi,
     lifecycle::{Carrier, Evidence},
+    publication::Publication,
 };
 use lxd::{Client, Connection, Instance, InstanceState, Network, Pool, Profile, Project};
 
@@ -46,6 +47,8 @@ pub struct Survey {
     pub pool: Option<Pool>,
     /// The internal network.
     pub network: Option<Network>,
+    /// Ports of the host that forwards of the internal network take and that are not the lab's.
+    pub foreign_forwards: Vec<String>,
     /// The names of the project's profiles.
     pub profiles: Vec<String>,
     /// The project's instances.
@@ -84,6 +87,9 @@ impl Survey {
             network: client.find(&scope.network).await?.map(|found| found.object),
             ..Self::default()
         };
+        if seen.network.as_ref().is_some_and(|network| network.managed) {
+            seen.foreign_forwards = client.unclaimed_forwards(&scope.network, Publication::marks).await?;
+        }
         if seen.project.is_some() {
             seen.look_into_project(&client.in_project(&scope.project), scope).await?;
         }

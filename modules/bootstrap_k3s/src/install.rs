@@ -1,6 +1,10 @@
 use std::{collections::BTreeMap, fmt};
 
 use converge::{Failure, Section};
+use lab::{
+    address::Cidr,
+    plan::{ClusterNetworks, Plan},
+};
 use lxd::{FileInfo, FileKind, Source};
 use serde_json::{Value, json};
 
@@ -20,6 +24,8 @@ pub(crate) struct Install<'a> {
 pub(crate) struct Live {
     pub payloads: BTreeMap<String, payload::Live>,
     pub files: BTreeMap<String, LiveFile>,
+    /// The networks that the node is to be in.
+    pub networks: Vec<Cidr>,
 }
 
 /// A file as it is.
@@ -57,7 +63,8 @@ impl Section for Install<'_> {
 
     async fn observe(&self) -> Result<Live, Failure> {
         let (client, instance) = (self.step.instance().await?, &self.step.instance_name);
-        let mut live = Live::default();
+        let state = client.instance_state(instance).await?;
+        let mut live = Live { networks: state.networks(&self.step.ifname).collect(), ..Live::default() };
         for payload in &self.payloads {
             live.payloads.insert(payload.path.clone(), payload.observe(&client, instance).await?);
         }
@@ -82,7 +89,13 @@ impl Section for Install<'_> {
             (None, Some(before)) if file.is_ours(&before.text) => Some(Change::Remove { before: before.clone(), file }),
             (None, _) => None,
         };
-        Ok(self.payloads.iter().filter_map(place).chain(files::declare(self.step).into_iter().filter_map(write)).collect())
+        let changes: Vec<_> =
+            self.payloads.iter().filter_map(place).chain(files::declare(self.step).into_iter().filter_map(write)).collect();
+        if !changes.is_empty() {
+            let shared = live.networks.iter().map(|network| ("the node's network".to_owned(), *network)).collect();
+            Plan { shared, clusters: vec![ClusterNetworks::bootstrap()], ..Plan::default() }.check()?;
+        }
+        Ok(changes)
     }
 
     async fn apply(&self, change: &Change) -> Result<(), Failure> {

@@ -50,6 +50,20 @@ fn plan(step: &BootstrapK3s, live: &install::Live) -> String {
     changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+#[test]
+fn a_node_among_the_clusters_own_addresses_is_refused_before_anything_is_placed() {
+    let step = step(|_| ());
+    for (network, code) in [
+        ("10.77.0.5/24", None),
+        ("10.42.0.5/24", Some("ADDRESSES_OVERLAP")),
+        ("10.43.7.5/16", Some("ADDRESSES_OVERLAP")),
+        ("fd42:77:42::5/64", Some("ADDRESSES_OVERLAP")),
+    ] {
+        let live = install::Live { networks: vec![network.parse().unwrap()], ..install::Live::default() };
+        assert_eq!(install(&step).plan(&live).err().map(|failure| failure.code), code, "{network}");
+    }
+}
+
 const UNIT: &str = "/etc/systemd/system/k3s.service";
 
 #[test]

@@ -15,6 +15,8 @@ pub(crate) enum Error {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{} cannot be written", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
+    #[error("the cluster's address {server} is no URL: {reason}")]
+    Malformed { server: String, reason: String },
     #[error("the cluster's address {server} is not https")]
     Plain { server: String },
     #[error("the cluster's address {server} is the runner's own")]
@@ -35,6 +37,8 @@ impl Explain for Error {
                 .hint("give each host a folder of its own: root: .../.artifacts/{{ inventory_hostname }}"),
             Self::Unreadable { .. } => Explanation::new("ARTIFACTS_UNREADABLE").hint(FOLDERS),
             Self::Unwritable { .. } => Explanation::new("ARTIFACTS_UNWRITABLE").hint(FOLDERS),
+            Self::Malformed { .. } => Explanation::new("ARTIFACTS_SERVER_MALFORMED")
+                .hint("give https, a host and a port; an IPv6 address stands in brackets: https://[2001:db8::5]:6443"),
             Self::Plain { .. } => Explanation::new("ARTIFACTS_SERVER_PLAIN").hint(SERVER),
             Self::Loopback { .. } => Explanation::new("ARTIFACTS_SERVER_LOOPBACK").hint(SERVER),
             Self::NotRead => {

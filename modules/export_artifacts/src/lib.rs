@@ -47,7 +47,6 @@ pub struct ExportArtifacts {
     /// over.
     pub mgmt_kubeconfig_source: Option<AbsolutePath>,
     /// Address at which the runner reaches the cluster; that of the kubeconfig if unset.
-    #[schemars(regex(pattern = "^https://"))]
     pub mgmt_api_server_url: Option<String>,
     /// Further variables for Terraform. Those that the lab sets cannot be overridden.
     #[schemars(extend("key_pattern" = "^[A-Za-z_][A-Za-z0-9_-]*$"))]
@@ -197,6 +196,9 @@ impl Step for ExportArtifacts {
             if count % 2 == 0 {
                 return Err(OptionError::invalid(option, format!("{count} is even, and etcd needs a majority")).into());
             }
+        }
+        if let Some(url) = &self.mgmt_api_server_url {
+            source::check_server(url).map_err(|error| OptionError::invalid("mgmt_api_server_url", error.to_string()))?;
         }
         tfvars::refuse_overrides(self)?;
         Ok(())

@@ -1,35 +1,32 @@
 //! The kubeconfig as it lies on the host.
 
-use std::{convert::Infallible, fmt, net::IpAddr, path::PathBuf};
+use std::{convert::Infallible, path::PathBuf};
 
 use cluster::Kubeconfig;
 use converge::{Failure, Section};
 use lab::machine;
-use serde_json::Value;
+use url::{Host, Url};
 
 use crate::{ExportArtifacts, error::Error};
 
 /// Whether there is one. Nothing is ever changed on the host.
 pub(crate) struct Source<'a>(pub &'a ExportArtifacts);
 
-/// A change that there cannot be.
-pub(crate) struct Never(Infallible);
-
 impl Section for Source<'_> {
     const NAME: &'static str = "source";
     type Live = ();
-    type Change = Never;
+    type Change = Infallible;
 
     async fn observe(&self) -> Result<(), Failure> {
         read(self.0).await.map(drop)
     }
 
-    fn plan(&self, (): &()) -> Result<Vec<Never>, Failure> {
+    fn plan(&self, (): &()) -> Result<Vec<Infallible>, Failure> {
         Ok(Vec::new())
     }
 
-    async fn apply(&self, change: &Never) -> Result<(), Failure> {
-        match change.0 {}
+    async fn apply(&self, change: &Infallible) -> Result<(), Failure> {
+        match *change {}
     }
 }
 
@@ -57,37 +54,24 @@ async fn path(step: &ExportArtifacts) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Fails where the address means something else on the runner.
+/// Fails where the address is none, or means something else on the runner.
 pub(crate) fn check_server(server: &str) -> Result<(), Error> {
-    let Some(rest) = server.strip_prefix("https://") else { return Err(Error::Plain { server: server.to_owned() }) };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    let malformed = |reason: String| Error::Malformed { server: server.to_owned(), reason };
+    let url = Url::parse(server).map_err(|error| malformed(error.to_string()))?;
+    if url.scheme() != "https" {
+        return Err(Error::Plain { server: server.to_owned() });
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(malformed("it has more than a host, a port and a path".to_owned()));
+    }
+    let is_own = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => {
+            let address = address.to_canonical();
+            address.is_loopback() || address.is_unspecified()
+        }
+        None => return Err(malformed("it names no host".to_owned())),
     };
-    let is_own = |address: IpAddr| address.is_loopback() || address.is_unspecified();
-    if host == "localhost" || host.parse().is_ok_and(is_own) {
-        return Err(Error::Loopback { server: server.to_owned() });
-    }
-    Ok(())
-}
-
-impl fmt::Display for Never {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {}
-    }
-}
-
-impl converge::Change for Never {
-    fn object(&self) -> String {
-        match self.0 {}
-    }
-
-    fn before(&self) -> Value {
-        match self.0 {}
-    }
-
-    fn after(&self) -> Value {
-        match self.0 {}
-    }
+    if is_own { Err(Error::Loopback { server: server.to_owned() }) } else { Ok(()) }
 }

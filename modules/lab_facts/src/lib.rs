@@ -79,6 +79,8 @@ pub struct Lab {
     pub network_ipv4: Option<String>,
     /// The internal network's IPv6 address with its prefix length.
     pub network_ipv6: Option<String>,
+    /// Ports of the host that forwards of the internal network take and that are not the lab's.
+    pub foreign_forwards: Vec<String>,
     /// The bootstrap instance's global addresses.
     pub bootstrap_addresses: Vec<String>,
     /// The bootstrap cluster; nothing while its instance does not run.
@@ -152,6 +154,7 @@ impl Lab {
             network_ipv4: address("ipv4.address"),
             network_ipv6: address("ipv6.address"),
             server: seen.server,
+            foreign_forwards: seen.foreign_forwards,
             bootstrap_addresses: seen.bootstrap_addresses.iter().map(ToString::to_string).collect(),
             bootstrap_cluster: seen.bootstrap_cluster.map(ClusterFacts::of),
             management_cluster: seen.management_cluster.map(ClusterFacts::of),

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ansible::{OptionError, Run, Step};
 use converge::{Explain, Explanation, Failure, Section};
+use host::{Root, route};
 use lab::{
     Keys,
     address::{self, Cidr},
     keys, names,
+    plan::{self, ClusterNetworks, Fault, Plan, Route},
 };
 use lxd::{Connection, Declared, ObjectChange, Tagged, Turn};
 use schemars::JsonSchema;
@@ -93,6 +95,9 @@ pub struct NetworkFacts {
     pub ipv6: Option<String>,
 }
 
+/// The bootstrap instance, and a cluster of two nodes with its load balancer, one of which is replaced.
+const LEAST_INSTANCES: u32 = 5;
+
 const IPV4: &str = "ipv4.address";
 const IPV6: &str = "ipv6.address";
 
@@ -121,6 +126,7 @@ impl Step for LxdNetworkIntManaged {
             let config = network.config().map_err(|(option, reason)| OptionError::invalid(format!("{place}.{option}"), reason))?;
             let families =
                 [IPV4, IPV6].map(|key| config.get(key).and_then(Option::as_deref).is_some_and(|address| address != "none"));
+            network.refuse_unfit(&config)?;
             match families {
                 [true, true] => {}
                 [false, false] => return Err(SingleStack { network: network.name.clone(), missing: "any address" }.into()),
@@ -129,6 +135,7 @@ impl Step for LxdNetworkIntManaged {
                 [_, false] => return Err(SingleStack { network: network.name.clone(), missing: IPV6 }.into()),
             }
         }
+        self.refuse_overlaps(&self.networks, Vec::new())?;
         Ok(())
     }
 
@@ -139,6 +146,23 @@ impl Step for LxdNetworkIntManaged {
 }
 
 impl LxdNetworkIntManaged {
+    /// Fails where networks meet each other, the bootstrap cluster's own, or the host's routes.
+    fn refuse_overlaps<'a>(
+        &self,
+        networks: impl IntoIterator<Item = &'a Network>,
+        routes: Vec<Route>,
+    ) -> Result<(), plan::Refused> {
+        let named = |network: &'a Network| network.cidrs().into_iter().map(|cidr| (format!("network {}", network.name), cidr));
+        Plan {
+            shared: networks.into_iter().flat_map(named).collect(),
+            clusters: vec![ClusterNetworks::bootstrap()],
+            routes,
+            own_links: self.networks.iter().map(|network| network.name.clone()).collect(),
+            ..Plan::default()
+        }
+        .check()
+    }
+
     async fn facts(&self, changes: &[ObjectChange]) -> Result<Facts, Failure> {
         let client = self.lxd.client().await?;
         let mut networks = Vec::new();
@@ -188,6 +212,24 @@ impl Network {
         Ok(config)
     }
 
+    /// The subnets that are known by now; LXD chooses others itself.
+    fn cidrs(&self) -> Vec<Cidr> {
+        let config = self.config().unwrap_or_default();
+        [IPV4, IPV6].iter().filter_map(|key| config.get(*key)?.as_ref()?.parse().ok()).collect()
+    }
+
+    /// Fails where instances could not live in a subnet.
+    fn refuse_unfit(&self, config: &Keys) -> Result<(), plan::Refused> {
+        let text = |key: &str| config.get(key).and_then(Option::as_deref).unwrap_or_default();
+        let stateful = text("ipv6.dhcp.stateful") == "true";
+        let unfit = self.cidrs().into_iter().filter_map(|cidr| {
+            let ranges = if cidr.address.is_ipv4() { text("ipv4.dhcp.ranges") } else { text("ipv6.dhcp.ranges") };
+            plan::unfit_for_nodes(cidr, LEAST_INSTANCES, stateful).or_else(|| plan::unfit_for_dhcp(cidr, ranges))
+        });
+        let fault = |reason| Fault::Unfit { what: format!("network {}", self.name), reason };
+        plan::Refused::unless_empty(unfit.map(fault).collect())
+    }
+
     fn declare(&self, live: Option<&lxd::Network>) -> Declared<lxd::Network> {
         // Preflight has read the same options without an error.
         let mut config = self.config().unwrap_or_default();
@@ -204,6 +246,7 @@ impl Network {
 #[derive(Default)]
 struct Live {
     networks: BTreeMap<String, Tagged<lxd::Network>>,
+    routes: Vec<Route>,
 }
 
 struct Networks<'a>(&'a LxdNetworkIntManaged);
@@ -215,7 +258,7 @@ impl Section for Networks<'_> {
 
     async fn observe(&self) -> Result<Live, Failure> {
         let client = self.0.lxd.client().await?;
-        let mut live = Live::default();
+        let mut live = Live { routes: route::all(&Root::default())?, ..Live::default() };
         for network in &self.0.networks {
             if let Some(found) = client.find_made(&network.name, |network: &lxd::Network| network.status != "Pending").await? {
                 live.networks.insert(network.name.clone(), found);
@@ -231,7 +274,12 @@ impl Section for Networks<'_> {
             if let Some(found) = found {
                 acceptable(&found.object)?;
             }
-            changes.extend(network.declare(found.map(|found| &found.object)).compare(found));
+            let change = network.declare(found.map(|found| &found.object)).compare(found);
+            let is_given = |key: &String| key == IPV4 || key == IPV6;
+            if change.as_ref().is_some_and(|change| change.keys.iter().any(is_given)) {
+                self.0.refuse_overlaps([network], live.routes.clone())?;
+            }
+            changes.extend(change);
         }
         Ok(changes)
     }
@@ -316,7 +364,7 @@ mod tests {
             config,
         };
         bend(&mut object);
-        Live { networks: BTreeMap::from([("capi-int".into(), Tagged { object, etag: None })]) }
+        Live { networks: BTreeMap::from([("capi-int".into(), Tagged { object, etag: None })]), ..Live::default() }
     }
 
     fn plan(step: &LxdNetworkIntManaged, live: &Live) -> String {
@@ -351,6 +399,30 @@ mod tests {
                 "half made",
                 live(|network| network.status = "Errored".into()),
                 "NETWORK_STATUS_ERRORED: network capi-int is Errored, not Created",
+            ),
+        ] {
+            assert_eq!(plan(&step(), &live), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn routes_of_the_host_count_where_a_subnet_is_taken() {
+        let route = |network: &str, link: &str| Route { network: network.parse().unwrap(), link: link.into(), by_router: false };
+        let foreign = vec![route("10.77.0.0/16", "eth0")];
+        let refused = "ADDRESSES_OVERLAP: network capi-int (10.77.0.1/24) and the host's route over eth0 (10.77.0.0/16) have \
+                       addresses in common";
+        for (case, live, expected) in [
+            ("new", Live { routes: foreign.clone(), ..Live::default() }, refused),
+            (
+                "its own route",
+                Live { routes: vec![route("10.77.0.0/24", "capi-int")], ..Live::default() },
+                "create network capi-int",
+            ),
+            ("there already", Live { routes: foreign.clone(), ..live(|_| ()) }, ""),
+            (
+                "moved",
+                Live { routes: foreign, ..live(|network| drop(network.config.insert(IPV4.into(), "10.9.0.1/24".into()))) },
+                refused,
             ),
         ] {
             assert_eq!(plan(&step(), &live), expected, "{case}");
@@ -394,6 +466,31 @@ mod tests {
                 Some("NETWORK_SINGLE_STACK"),
             ),
             ("no subnet", with(|network| network.ipv4_subnet = Some("10.77.0.0".into())), Some("OPTION_INVALID")),
+            (
+                "the bootstrap cluster's Pods",
+                with(|network| network.ipv4_subnet = Some("10.42.0.0/24".into())),
+                Some("ADDRESSES_OVERLAP"),
+            ),
+            ("just large enough", with(|network| network.ipv4_subnet = Some("10.77.0.0/29".into())), None),
+            ("too small", with(|network| network.ipv4_subnet = Some("10.77.0.0/30".into())), Some("SUBNET_UNFIT")),
+            (
+                "no addresses by themselves",
+                with(|network| network.ipv6_subnet = Some("fd42:77:1::/80".into())),
+                Some("SUBNET_UNFIT"),
+            ),
+            (
+                "addresses handed out one by one",
+                with(|network| {
+                    network.ipv6_subnet = Some("fd42:77:1::/80".into());
+                    network.config.insert("ipv6.dhcp.stateful".into(), "true".into());
+                }),
+                None,
+            ),
+            (
+                "a range beside the subnet",
+                with(|network| drop(network.config.insert("ipv4.dhcp.ranges".into(), "10.78.0.2-10.78.0.9".into()))),
+                Some("SUBNET_UNFIT"),
+            ),
             ("the other family", with(|network| network.ipv4_subnet = Some("fd42::/64".into())), Some("OPTION_INVALID")),
             (
                 "a required key",

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
+use rcgen::CertificateParams;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
@@ -36,9 +37,15 @@ impl Kubernetes {
 
     /// The same at an address of this machine.
     pub fn start_at(address: &str, kinds: &[&str]) -> Self {
-        let socket = TcpListener::bind(address).expect("bind the scripted cluster");
+        Self::start_on(TcpListener::bind(address).expect("bind the scripted cluster"), &[], kinds)
+    }
+
+    /// The same on a socket that listens already, with further names and addresses in its certificate.
+    pub fn start_on(socket: TcpListener, names: &[&str], kinds: &[&str]) -> Self {
         let address = socket.local_addr().expect("the scripted cluster's address");
-        let (own, admin) = (SelfSigned::of(NAME), SelfSigned::of("admin"));
+        let names = [NAME].iter().chain(names).map(|name| (*name).to_owned());
+        let params = CertificateParams::new(names.collect::<Vec<_>>()).expect("name the scripted cluster");
+        let (own, admin) = (SelfSigned::with(&params), SelfSigned::of("admin"));
         let model = Model { kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(), ..Model::default() };
         let model = Arc::new(Shared { model: Mutex::new(model), changed: Notify::new() });
         let known = CertificateDer::from_pem_slice(admin.certificate.as_bytes()).expect("read the admin's certificate");
@@ -94,6 +101,11 @@ impl Kubernetes {
         let owners = leaves(&value).into_keys().map(|leaf| (leaf, BTreeSet::from([BY_HAND.to_owned()]))).collect();
         self.model.lock().objects.insert(path.to_owned(), Object { value, owners });
         self.model.note_change();
+    }
+
+    /// Puts a Secret there that holds this text.
+    pub fn put_secret(&self, path: &str, key: &str, text: &str) {
+        self.put(path, json!({"apiVersion": "v1", "kind": "Secret", "data": {key: BASE64_STANDARD.encode(text)}}));
     }
 
     /// Takes an object away.

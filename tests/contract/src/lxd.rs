@@ -138,11 +138,21 @@ impl Lxd {
         self.list("/1.0/certificates?recursion=1").into_iter().filter(is_ours).collect()
     }
 
+    /// The forwards of a network, by their addresses.
+    pub fn forwards(&self, network: &str) -> Vec<Value> {
+        let mut forwards = self.list(&format!("/1.0/networks/{network}/forwards?recursion=1"));
+        forwards.sort_by_key(|forward| forward["listen_address"].to_string());
+        forwards
+    }
+
     /// Everything in LXD that has a throw-away name of this test, with all its keys.
     pub fn snapshot(&self) -> Value {
         let projects = self.ours("projects");
+        let networks = self.ours("networks");
+        let names = networks.iter().filter_map(|network| network["name"].as_str());
+        let forwards: Map<String, Value> = names.map(|name| (name.to_owned(), json!(self.forwards(name)))).collect();
         let mut snapshot = json!({
-            "projects": projects, "pools": self.ours("storage-pools"), "networks": self.ours("networks"),
+            "projects": projects, "pools": self.ours("storage-pools"), "networks": networks, "forwards": forwards,
             "certificates": self.our_certificates(), "within": Map::new(),
         });
         for project in projects.iter().filter_map(|project| project["name"].as_str()) {

@@ -4,6 +4,7 @@
 //! checked by `tests/scripted_lxd.rs`, which sends the same requests to it and to the real one.
 
 mod answer;
+mod forwards;
 mod guest;
 mod images;
 mod instances;
@@ -187,6 +188,8 @@ struct Model {
     projects: BTreeMap<String, projects::Project>,
     pools: BTreeMap<String, pools::Pool>,
     networks: BTreeMap<String, networks::Network>,
+    /// By network and address.
+    forwards: BTreeMap<(String, String), forwards::Forward>,
     /// By project and name, as all that follow.
     profiles: BTreeMap<(String, String), profiles::Profile>,
     instances: BTreeMap<(String, String), instances::Instance>,
@@ -211,6 +214,7 @@ impl Model {
             projects: BTreeMap::from([(default(), projects::Project::default_project())]),
             pools: BTreeMap::new(),
             networks: BTreeMap::from([("lo".to_owned(), networks::Network::Interface { kind: "loopback" })]),
+            forwards: BTreeMap::new(),
             profiles: BTreeMap::from([((default(), default()), profile)]),
             instances: BTreeMap::new(),
             images: BTreeMap::new(),
@@ -271,6 +275,13 @@ impl Model {
             ("PATCH", ["networks", name]) => self.change_network(name, call, false),
             ("DELETE", ["networks", name]) => self.delete_network(name),
             ("GET", ["networks", name, "state"]) => self.get_network_state(name),
+
+            ("GET", ["networks", network, "forwards"]) => self.list_forwards(network, call),
+            ("POST", ["networks", network, "forwards"]) => self.create_forward(network, call),
+            ("GET", ["networks", network, "forwards", address]) => self.get_forward(network, address),
+            ("PUT", ["networks", network, "forwards", address]) => self.change_forward(network, address, call, true),
+            ("PATCH", ["networks", network, "forwards", address]) => self.change_forward(network, address, call, false),
+            ("DELETE", ["networks", network, "forwards", address]) => self.delete_forward(network, address),
 
             ("GET", ["profiles"]) => self.list_profiles(call),
             ("POST", ["profiles"]) => self.create_profile(call),

@@ -194,6 +194,7 @@ impl Model {
             Answer::Done,
             Box::new(move |model| {
                 model.networks.remove(&name);
+                model.forwards.retain(|(network, _), _| *network != name);
                 Ok(Value::Null)
             }),
         )

@@ -117,6 +117,7 @@ fn names_bad_options(lxd: &Lxd) {
             (json!({"mode": "copy"}), "OPTION_INVALID", "mode"),
             (json!({"workload_controlplane_count": 2}), "OPTION_INVALID", "majority"),
             (json!({"mgmt_api_server_url": "http://lab"}), "OPTION_INVALID", "mgmt_api_server_url"),
+            (json!({"mgmt_api_server_url": "https://2001:db8::5:6443"}), "OPTION_INVALID", "mgmt_api_server_url"),
             (json!({"tfvars_extra": {"a b": 1}}), "OPTION_INVALID", "tfvars_extra"),
             (json!({"rot": "/srv"}), "OPTION_UNKNOWN", "root"),
         ],

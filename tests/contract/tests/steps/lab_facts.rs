@@ -37,7 +37,15 @@ fn tells_how_far_the_lab_is(lxd: &Lxd) {
         let address = &made.json["instance"][family];
         assert!(told["bootstrap_addresses"].as_array().is_some_and(|told| told.contains(address)), "{family}: {told}");
     }
-    assert_eq!(told["instances"], json!(["boot"]));
+    assert_eq!((&told["instances"], &told["foreign_forwards"]), (&json!(["boot"]), &json!([])));
+
+    let gateway = ipv4.split('/').next().unwrap_or_default();
+    let ours =
+        json!({"protocol": "tcp", "listen_port": "25060", "target_address": gateway, "description": "k8slab: API of p/lab/mgmt-1"});
+    let theirs = json!({"protocol": "tcp", "listen_port": "8080", "target_port": "80", "target_address": gateway});
+    let forward = json!({"listen_address": "198.51.100.9", "ports": [ours, theirs]});
+    lxd.rest().write("POST", &format!("/1.0/networks/{}/forwards", lxd.network_name(0)), &forward);
+    assert_eq!(lab(lxd)["foreign_forwards"], json!([format!("198.51.100.9:8080/tcp to {gateway}")]));
 }
 
 fn needs_lxd_or_none(lxd: &Lxd) {

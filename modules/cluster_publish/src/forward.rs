@@ -1,0 +1,281 @@
+//! Network forwards: one for each address, with a list of ports for all clusters.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use converge::{Change, Failure, Section};
+use lab::{
+    capi,
+    publication::{OWNER, OWNER_KEY},
+};
+use lxd::{Config, Forward, ForwardPort, Turn};
+use serde_json::{Value, json};
+
+use crate::{
+    ClusterPublish, Mode,
+    error::Error,
+    surroundings::{Holder, Surroundings},
+    wanted::Wanted,
+};
+
+/// The description of a forward that the lab has made.
+const DESCRIPTION: &str = "k8slab: APIs of clusters";
+
+pub(crate) struct Forwards<'a>(pub(crate) &'a ClusterPublish);
+
+/// What there is, and what holds ports beside.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// What has to be published; nothing when it is to be withdrawn, or is not known yet.
+    pub(crate) wanted: Option<Wanted>,
+    /// Forwards of the internal network.
+    pub(crate) forwards: BTreeMap<IpAddr, Forward>,
+    pub(crate) surroundings: Surroundings,
+}
+
+/// A forward before and after.
+#[derive(Clone, Debug)]
+pub(crate) struct ForwardChange {
+    network: String,
+    mark: String,
+    address: IpAddr,
+    before: Option<Forward>,
+    after: Option<Forward>,
+}
+
+impl Forwards<'_> {
+    /// The port as it should be at an address.
+    fn port(&self, wanted: &Wanted, address: IpAddr, present: Option<&ForwardPort>) -> Result<ForwardPort, Error> {
+        let present = present.and_then(|port| port.target_address.parse().ok());
+        let balancer = &wanted.load_balancer;
+        let lacks = || Error::NoAddress { name: balancer.name.clone(), address };
+        let target = balancer.target(address, present).ok_or_else(lacks)?;
+        Ok(ForwardPort {
+            description: self.mark(),
+            protocol: "tcp".into(),
+            listen_port: wanted.port.to_string(),
+            target_port: capi::API_PORT.to_string(),
+            target_address: target.to_string(),
+        })
+    }
+
+    fn mark(&self) -> String {
+        self.0.publication().to_string()
+    }
+
+    fn own<'f>(&self, forward: &'f Forward) -> Option<&'f ForwardPort> {
+        forward.ports.iter().find(|port| port.description == self.mark())
+    }
+
+    /// The forward of an address with this cluster's port as it should be, and everything else as it is.
+    fn with(&self, live: Option<&Forward>, address: IpAddr, port: ForwardPort) -> Forward {
+        let mut forward = live.cloned().unwrap_or_else(|| Forward {
+            listen_address: address,
+            description: DESCRIPTION.into(),
+            config: Config::from([(OWNER_KEY.to_owned(), OWNER.to_owned())]),
+            ports: Vec::new(),
+        });
+        match forward.ports.iter_mut().find(|other| other.description == self.mark()) {
+            Some(own) => *own = port,
+            None => forward.ports.push(port),
+        }
+        forward
+    }
+
+    /// The forward without this cluster's port; nothing if the lab has made it and no port is left.
+    fn without(&self, live: &Forward) -> Option<Forward> {
+        let mut forward = live.clone();
+        forward.ports.retain(|port| port.description != self.mark());
+        let is_ours = forward.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER);
+        (!is_ours || !forward.ports.is_empty()).then_some(forward)
+    }
+
+    fn change(&self, address: IpAddr, before: Option<&Forward>, after: Option<Forward>) -> ForwardChange {
+        let network = self.0.internal_network_name.clone();
+        ForwardChange { network, mark: self.mark(), address, before: before.cloned(), after }
+    }
+
+    fn publishing(&self, live: &Live, wanted: &Wanted) -> Result<Vec<ForwardChange>, Error> {
+        let mut changes = Vec::new();
+        for address in &wanted.addresses {
+            let found = live.forwards.get(address);
+            let own = found.and_then(|forward| self.own(forward));
+            let port = self.port(wanted, *address, own)?;
+            if own == Some(&port) {
+                continue;
+            }
+            if own.is_none_or(|own| own.listen_port != port.listen_port) {
+                self.refuse_taken(live, wanted, *address)?;
+            }
+            changes.push(self.change(*address, found, Some(self.with(found, *address, port))));
+        }
+        Ok(changes)
+    }
+
+    /// Fails if anything else has the port at this address.
+    fn refuse_taken(&self, live: &Live, wanted: &Wanted, address: IpAddr) -> Result<(), Error> {
+        let network = || self.0.internal_network_name.clone();
+        let socket = SocketAddr::new(address, wanted.port);
+        if let Some(other) = live.surroundings.network_of(address) {
+            return Err(Error::AddressTaken { address, network: network(), other: other.to_owned() });
+        }
+        let here = live.forwards.get(&address).and_then(|forward| {
+            let mut others = forward.clone();
+            others.ports.retain(|port| port.description != self.mark());
+            others.taker(wanted.port)
+        });
+        let here = here.map(|taker| Holder::Forward(format!("network {}, forward {address} to {taker}", network())));
+        let rival = || wanted.rival.clone().map(Holder::Cluster);
+        match here.or_else(rival).or_else(|| live.surroundings.holder(socket)) {
+            Some(holder) => Err(holder.refuses(self.0, socket)),
+            None => Ok(()),
+        }
+    }
+
+    /// The forwards that carry this cluster's port at another address than the wanted ones.
+    fn withdrawing(&self, live: &Live, wanted: &[IpAddr]) -> Vec<ForwardChange> {
+        let ours = live.forwards.iter().filter(|(address, forward)| !wanted.contains(address) && self.own(forward).is_some());
+        ours.map(|(address, forward)| self.change(*address, Some(forward), self.without(forward))).collect()
+    }
+}
+
+impl Section for Forwards<'_> {
+    const NAME: &'static str = "forward";
+    type Live = Live;
+    type Change = ForwardChange;
+
+    async fn observe(&self) -> Result<Live, Failure> {
+        let client = self.0.lxd.client().await?;
+        let publishes = self.0.publishes(Mode::Forward);
+        if !client.has_forwards() {
+            return if publishes { Err(Error::NoForwards.into()) } else { Ok(Live::default()) };
+        }
+        let forwards = match client.forwards(&self.0.internal_network_name).await {
+            // The network is gone, and its forwards with it.
+            Err(error) if error.is_not_found() => Vec::new(),
+            forwards => forwards?,
+        };
+        let mut live = Live {
+            wanted: if publishes { Some(self.0.wanted().await?.clone()) } else { None },
+            forwards: forwards.into_iter().map(|forward| (forward.listen_address, forward)).collect(),
+            ..Live::default()
+        };
+        // Where nothing is to be taken, nobody has to be asked.
+        if self.publishing_needs_look(&live) {
+            live.surroundings = Surroundings::observe(self.0, client).await?;
+        }
+        Ok(live)
+    }
+
+    fn plan(&self, live: &Live) -> Result<Vec<ForwardChange>, Failure> {
+        if !self.0.publishes(Mode::Forward) {
+            return Ok(self.withdrawing(live, &[]));
+        }
+        let Some(wanted) = &live.wanted else { return Ok(self.presumed()) };
+        let mut changes = self.withdrawing(live, &wanted.addresses);
+        changes.extend(self.publishing(live, wanted)?);
+        Ok(changes)
+    }
+
+    async fn apply(&self, change: &ForwardChange) -> Result<(), Failure> {
+        let client = self.0.lxd.client().await?;
+        // LXD has no tags for forwards: one writer at a time on this host, who looks again.
+        let _turn = Turn::take().await?;
+        let now = client.find_forward(&change.network, change.address).await?;
+        if now != change.before {
+            return Err(Error::Overtaken { address: change.address }.into());
+        }
+        match (&now, &change.after) {
+            (None, Some(after)) => client.create_forward(&change.network, after).await?,
+            (Some(_), Some(after)) => client.replace_forward(&change.network, after).await?,
+            (_, None) => client.delete_forward(&change.network, change.address).await?,
+        }
+        Ok(())
+    }
+}
+
+impl Forwards<'_> {
+    fn publishing_needs_look(&self, live: &Live) -> bool {
+        let Some(wanted) = &live.wanted else { return false };
+        let has = |address: &IpAddr| {
+            let own = live.forwards.get(address).and_then(|forward| self.own(forward));
+            own.is_some_and(|own| own.listen_port == wanted.port.to_string())
+        };
+        !wanted.addresses.iter().all(has)
+    }
+
+    /// What a run will do once there is a load balancer.
+    fn presumed(&self) -> Vec<ForwardChange> {
+        let port = ForwardPort {
+            description: self.mark(),
+            protocol: "tcp".into(),
+            listen_port: self.0.presumed_port().to_string(),
+            target_port: capi::API_PORT.to_string(),
+            ..ForwardPort::default()
+        };
+        let addresses = self.0.given_addresses().into_iter();
+        addresses.map(|address| self.change(address, None, Some(self.with(None, address, port.clone())))).collect()
+    }
+}
+
+impl ForwardChange {
+    fn own<'f>(&self, forward: Option<&'f Forward>) -> Option<&'f ForwardPort> {
+        forward?.ports.iter().find(|port| port.description == self.mark)
+    }
+
+    /// How many ports the forward has afterwards; nothing if it goes.
+    #[cfg(test)]
+    pub(crate) fn remaining_ports(&self) -> Option<usize> {
+        self.after.as_ref().map(|after| after.ports.len())
+    }
+
+    fn shown(&self, forward: Option<&Forward>) -> Value {
+        self.own(forward)
+            .map_or(Value::Null, |port| json!({"address": self.address, "port": port.listen_port, "target": target(port)}))
+    }
+}
+
+fn target(port: &ForwardPort) -> String {
+    match port.target_address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]:{}", port.target_port),
+        Ok(IpAddr::V4(address)) => format!("{address}:{}", port.target_port),
+        Err(_) => "(the load balancer)".into(),
+    }
+}
+
+impl fmt::Display for ForwardChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (self.own(self.before.as_ref()), self.own(self.after.as_ref()));
+        let address = self.address;
+        match (before, after) {
+            (None, Some(after)) => write!(f, "forward {address}: port {} -> {}", after.listen_port, target(after)),
+            (Some(before), Some(after)) if before.listen_port == after.listen_port => {
+                write!(f, "forward {address}: port {}: {} -> {}", after.listen_port, target(before), target(after))
+            }
+            (Some(before), Some(after)) => {
+                write!(f, "forward {address}: port {} -> {} to {}", before.listen_port, after.listen_port, target(after))
+            }
+            (before, None) => {
+                let port = before.map(|port| port.listen_port.as_str()).unwrap_or_default();
+                write!(f, "forward {address}: withdraw port {port}")
+            }
+        }
+    }
+}
+
+impl Change for ForwardChange {
+    fn object(&self) -> String {
+        format!("forward {} of network {}", self.address, self.network)
+    }
+
+    fn before(&self) -> Value {
+        self.shown(self.before.as_ref())
+    }
+
+    fn after(&self) -> Value {
+        self.shown(self.after.as_ref())
+    }
+}

@@ -1,0 +1,451 @@
+//! `cluster_publish` against every LXD. The scripted one carries no packets: there the step does its work, and then has to say that
+//! nothing answers.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use contract::trial::{self, Fault};
+use contract::{Kubernetes, Lxd, Outcome, Running, Step, Substrate, listen_inside};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+contract::on_every_lxd!(
+    publishes_at_both_families,
+    leaves_forwards_of_others_alone,
+    refuses_a_port_that_is_taken,
+    needs_a_load_balancer,
+    reads_the_port_of_the_cluster,
+    obeys_the_project,
+    needs_lxd,
+    names_bad_options,
+);
+
+/// What only packets can show.
+mod packets {
+    macro_rules! on_real_lxd {
+        ($($case:ident),+ $(,)?) => {
+            $(#[test] fn $case() { super::$case(&contract::Lxd::open(contract::Backend::Real)); })+
+        };
+    }
+    on_real_lxd!(
+        follows_the_load_balancer,
+        tells_another_cluster,
+        checks_the_names_in_the_certificate,
+        changes_from_one_way_to_the_other,
+        goes_on_after_faults,
+        publishes_two_clusters_at_once,
+        says_when_nothing_answers,
+    );
+}
+
+const CLUSTERS: &str = "/apis/cluster.x-k8s.io/v1beta2/clusters";
+const NAMESPACE: &str = "lab";
+const CLUSTER: &str = "mgmt-1";
+const PORT: u16 = 25060;
+
+/// A project with room for load balancers, and the cluster that holds their Clusters.
+struct Site<'a> {
+    lxd: &'a Lxd,
+    substrate: Substrate<'a>,
+    management: Kubernetes,
+    folder: TempDir,
+}
+
+impl<'a> Site<'a> {
+    fn new(lxd: &'a Lxd) -> Self {
+        let site = Self {
+            substrate: Substrate::for_instances(lxd),
+            management: Kubernetes::start(&[CLUSTERS]),
+            folder: TempDir::with_prefix("publish-").expect("make a folder for kubeconfigs"),
+            lxd,
+        };
+        fs::write(site.kubeconfig(), site.management.kubeconfig()).expect("write the kubeconfig");
+        site.register(CLUSTER, &json!({}));
+        site
+    }
+
+    fn kubeconfig(&self) -> std::path::PathBuf {
+        self.folder.path().join("management.kubeconfig")
+    }
+
+    /// The Cluster object.
+    fn register(&self, cluster: &str, annotations: &Value) {
+        self.management.put(&format!("/api/v1/namespaces/{NAMESPACE}"), json!({"apiVersion": "v1", "kind": "Namespace"}));
+        let object = json!({"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "metadata": {"annotations": annotations}});
+        self.management.put(&format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/{NAMESPACE}/clusters/{cluster}"), object);
+    }
+
+    /// A load balancer as the infrastructure provider makes it.
+    fn balancer(&self, cluster: &str, name: &str) {
+        let config = json!({
+            "user.cluster-name": cluster, "user.cluster-namespace": NAMESPACE, "user.cluster-role": "loadbalancer",
+        });
+        let body = json!({
+            "name": name, "config": config, "profiles": ["capi-base", "capi-bootstrap"], "source": {"type": "image", "alias": "tiny"},
+        });
+        self.substrate.write("POST", "instances", &body);
+        self.substrate.write("PUT", &format!("instances/{name}/state"), &json!({"action": "start", "timeout": 30}));
+    }
+
+    fn remove(&self, name: &str) {
+        self.substrate.write("PUT", &format!("instances/{name}/state"), &json!({"action": "stop", "force": true, "timeout": 30}));
+        self.substrate.write("DELETE", &format!("instances/{name}"), &Value::Null);
+    }
+
+    /// An API server behind a load balancer, with its kubeconfig kept as Cluster API keeps it.
+    fn serve(&self, cluster: &str, balancer: &str, names: &[&str]) -> Kubernetes {
+        let process = self.substrate.get(&format!("instances/{balancer}/state"))["pid"].as_i64().expect("the instance's process");
+        let api = Kubernetes::start_on(listen_inside(process, "[::]:6443"), names, &[]);
+        self.keep_kubeconfig(cluster, &api);
+        api
+    }
+
+    fn keep_kubeconfig(&self, cluster: &str, api: &Kubernetes) {
+        // Cluster API's own names no server name.
+        let text = api.kubeconfig().replace(",\"tls-server-name\":\"kubernetes.default.svc\"", "");
+        self.management.put_secret(&format!("/api/v1/namespaces/{NAMESPACE}/secrets/{cluster}-kubeconfig"), "value", &text);
+    }
+
+    fn step_of(&self, cluster: &str) -> Step {
+        let patience = if self.lxd.scripted().is_some() { 1 } else { 30 };
+        self.lxd.step("cluster_publish").args(json!({
+            "name": cluster, "namespace": NAMESPACE, "project": self.lxd.name("p"), "wait_timeout": patience,
+            "internal_network_name": self.network(), "kubeconfig_path": self.kubeconfig(),
+        }))
+    }
+
+    fn step(&self) -> Step {
+        self.step_of(CLUSTER)
+    }
+
+    fn absent(&self) -> Step {
+        self.step().args(json!({"state": "absent"}))
+    }
+
+    fn network(&self) -> String {
+        self.lxd.network_name(0)
+    }
+
+    /// The network's own addresses, which are published on where no other is given.
+    fn gateways(&self) -> [String; 2] {
+        let (ipv4, ipv6) = self.lxd.subnet();
+        [ipv4, ipv6].map(|cidr| cidr.split('/').next().unwrap_or_default().to_owned())
+    }
+
+    fn forwards(&self) -> Vec<Value> {
+        self.lxd.forwards(&self.network())
+    }
+
+    /// Every port that is forwarded, as `port description target`.
+    fn ports(&self) -> Vec<String> {
+        let text = |port: &Value, field: &str| port[field].as_str().unwrap_or_default().to_owned();
+        let forwards = self.forwards();
+        let ports = forwards.iter().flat_map(|forward| forward["ports"].as_array().into_iter().flatten());
+        ports.map(|port| format!("{} {}", text(port, "listen_port"), text(port, "description"))).collect()
+    }
+
+    fn mark(&self, cluster: &str) -> String {
+        format!("k8slab: API of {}/{NAMESPACE}/{cluster}", self.lxd.name("p"))
+    }
+
+    /// Runs the step where the API answers, and where nothing can.
+    fn publish(&self, step: &Step) -> Outcome {
+        let outcome = step.run();
+        if self.lxd.scripted().is_some() {
+            return outcome.expect_code("PUBLISHED_API_SILENT").expect_words("https://");
+        }
+        outcome.expect_changed()
+    }
+
+    /// Somebody else's forward of the first address, or of another one.
+    fn foreign_forward(&self, network: &str, address: &str, port: &str, target: &str) {
+        let body = json!({
+            "listen_address": address,
+            "ports": [{"protocol": "tcp", "listen_port": port, "target_port": "80", "target_address": target}],
+        });
+        self.lxd.rest().write("POST", &format!("/1.0/networks/{network}/forwards"), &body);
+    }
+
+    fn neighbour(&self) -> String {
+        self.gateways()[0].rsplit_once('.').map(|(subnet, _)| format!("{subnet}.77")).expect("an IPv4 address")
+    }
+}
+
+fn publishes_at_both_families(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "mgmt-1-a1b2c-lb");
+    // One whose name begins alike, and one that is no load balancer.
+    site.balancer("mgmt-10", "mgmt-10-a1b2c-lb");
+    let [ipv4, ipv6] = site.gateways();
+    if lxd.scripted().is_some() {
+        lxd.relay().reset();
+        let foreseen = site.step().check().expect_changed();
+        assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "check mode writes nothing");
+        assert_eq!(foreseen.diff().len(), 2, "{:#}", foreseen.json);
+        site.publish(&site.step());
+    } else {
+        let _api = site.serve(CLUSTER, "mgmt-1-a1b2c-lb", &[]);
+        let made = trial::foresees_and_does(lxd, &site.step());
+        assert_eq!((&made.json["port"], &made.json["mode"]), (&json!(PORT), &json!("forward")));
+        assert_eq!(made.json["load_balancer"]["name"], "mgmt-1-a1b2c-lb");
+        assert_eq!(made.json["published"][0]["url"], format!("https://{ipv4}:{PORT}"));
+        assert_eq!(made.json["published"][1]["url"], format!("https://[{ipv6}]:{PORT}"));
+        assert_eq!(made.json["published"][0]["verified"], true);
+        trial::changes_nothing(lxd, &site.step());
+    }
+    let own = format!("{PORT} {}", site.mark(CLUSTER));
+    assert_eq!(site.ports(), [own.as_str(), own.as_str()]);
+    for forward in site.forwards() {
+        assert_eq!(forward["config"]["user.k8slab.role"], "api");
+        assert_eq!(forward["ports"][0]["target_port"], "6443");
+    }
+    trial::foresees_and_does(lxd, &site.absent());
+    assert_eq!(site.forwards(), Vec::<Value>::new(), "a forward that nothing is left of goes");
+    trial::changes_nothing(lxd, &site.absent());
+}
+
+fn leaves_forwards_of_others_alone(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let _api = lxd.scripted().is_none().then(|| site.serve(CLUSTER, "lb", &[]));
+    let [ipv4, _] = site.gateways();
+    site.foreign_forward(&site.network(), &ipv4, "8080", &site.neighbour());
+    let before = site.forwards();
+    let step = site.step().args(json!({"listen_addresses": [ipv4]}));
+    let outcome = site.publish(&step);
+    if lxd.scripted().is_none() {
+        assert_eq!(outcome.json["foreign_forwards"], json!([format!("{ipv4}:8080/tcp to {}", site.neighbour())]));
+        assert!(outcome.json["warnings"].to_string().contains("8080"), "{:#}", outcome.json);
+    }
+    assert_eq!(site.ports(), ["8080 ".to_owned(), format!("{PORT} {}", site.mark(CLUSTER))]);
+    trial::foresees_and_does(lxd, &site.absent());
+    assert_eq!(site.forwards(), before, "what was there before is there as it was");
+}
+
+fn refuses_a_port_that_is_taken(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let [ipv4, _] = site.gateways();
+    let step = site.step().args(json!({"listen_addresses": [ipv4]}));
+    let refused = |words: &str, step: &Step| {
+        lxd.relay().reset();
+        for outcome in [step.check(), step.run()] {
+            outcome.expect_code("PUBLISHED_PORT_TAKEN").expect_words(&format!("{NAMESPACE}/{CLUSTER}")).expect_words(words);
+        }
+        assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "before anything is made");
+    };
+    let listener = TcpListener::bind("0.0.0.0:0").expect("listen on this machine");
+    let port = listener.local_addr().expect("where it listens").port();
+    let comm = fs::read_to_string("/proc/self/comm").expect("the name of this program");
+    refused(&format!("{}, which listens on 0.0.0.0:{port}", comm.trim()), &step.clone().args(json!({"port": port})));
+
+    // A rule of the packet filter, as nft shows it.
+    let programs = TempDir::with_prefix("programs-").expect("make a folder for a program");
+    let rule = json!({"nftables": [
+        {"chain": {"family": "ip", "table": "theirs", "name": "pre", "type": "nat", "hook": "prerouting"}},
+        {"rule": {"family": "ip", "table": "theirs", "chain": "pre", "expr": [
+            {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": PORT}},
+            {"dnat": {"addr": "10.0.0.2"}},
+        ]}},
+    ]});
+    let nft = programs.path().join("nft");
+    fs::write(&nft, format!("#!/bin/sh\necho '{rule}'\n")).expect("write the program");
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("make it one");
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap_or_default());
+    refused("table ip theirs, chain pre", &step.clone().env("PATH", path));
+
+    // A forward of somebody else's, in a range and on this network.
+    site.foreign_forward(&site.network(), &ipv4, "25000-25100", &site.neighbour());
+    refused(&format!("forward {ipv4} to {}", site.neighbour()), &step);
+    lxd.rest().write("DELETE", &format!("/1.0/networks/{}/forwards/{ipv4}", site.network()), &Value::Null);
+
+    // Another Cluster that is to be published there.
+    site.register("rival", &json!({"k8s-lab.io/api-proxy-port": PORT.to_string()}));
+    refused(&format!("cluster {NAMESPACE}/rival"), &step);
+    site.register("rival", &json!({"k8s-lab.io/api-proxy-port": "20001"}));
+    step.check().expect_changed();
+}
+
+fn needs_a_load_balancer(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer("mgmt-10", "mgmt-1-lb");
+    site.step().run().expect_code("LOAD_BALANCER_NOT_FOUND").expect_words(&format!("it has those of {NAMESPACE}/mgmt-10"));
+    let foreseen = site.step().args(json!({"listen_addresses": ["192.0.2.10"]})).check().expect_changed();
+    assert!(!foreseen.deferred().is_empty(), "{:#}", foreseen.json);
+    site.balancer(CLUSTER, "one-lb");
+    site.balancer(CLUSTER, "two-lb");
+    site.step().run().expect_code("LOAD_BALANCER_AMBIGUOUS").expect_words("one-lb, two-lb");
+    let nowhere = site.step().args(json!({"internal_network_name": lxd.network_name(7)}));
+    site.remove("two-lb");
+    nowhere.run().expect_code("NETWORK_NOT_FOUND").expect_words(&lxd.network_name(7));
+    site.step_of("unknown").run().expect_code("CLUSTER_NOT_FOUND").expect_words("lab/unknown");
+    let no_kubeconfig = site.step().args(json!({"kubeconfig_path": "/nowhere/kubeconfig", "listen_addresses": ["192.0.2.10"]}));
+    assert!(!no_kubeconfig.check().expect_changed().deferred().is_empty());
+    assert_eq!(site.forwards(), Vec::<Value>::new());
+}
+
+fn reads_the_port_of_the_cluster(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let port_of = |step: &Step| step.check().expect_changed().diff()[0]["after"].to_string();
+    for (annotations, expected) in [(json!({}), "25060"), (json!({"k8s-lab.io/api-proxy-port": "20123"}), "20123")] {
+        site.register(CLUSTER, &annotations);
+        assert!(port_of(&site.step()).contains(expected), "{annotations}");
+    }
+    assert!(port_of(&site.step().args(json!({"port": 20124}))).contains("20124"), "an option wins");
+    site.register(CLUSTER, &json!({"k8s-lab.io/api-proxy-port": "http"}));
+    for outcome in [site.step().check(), site.step().run()] {
+        outcome.expect_code("PORT_ANNOTATION_INVALID").expect_words("`http`");
+    }
+}
+
+fn obeys_the_project(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let step = site.step().args(json!({"mode": "proxy", "listen_addresses": ["127.0.0.1"], "port": free_port()}));
+    step.run().expect_code("LXD_RESTRICTION_PROXY").expect_words("network forward publishes");
+    assert_eq!(site.substrate.get("instances/lb")["devices"], json!({}));
+}
+
+fn needs_lxd(lxd: &Lxd) {
+    let step = lxd.step("cluster_publish").args(json!({"name": CLUSTER, "listen_addresses": ["192.0.2.10"]}));
+    trial::needs_lxd(lxd, &step);
+}
+
+fn names_bad_options(lxd: &Lxd) {
+    trial::names_bad_options(
+        lxd,
+        &lxd.step("cluster_publish").args(json!({"name": CLUSTER})),
+        &[
+            (json!({"name": null}), "OPTION_MISSING", "name"),
+            (json!({"port": 0}), "OPTION_INVALID", "port"),
+            (json!({"port": 65536}), "OPTION_INVALID", "port"),
+            (json!({"mode": "hook"}), "OPTION_INVALID", "forward, proxy"),
+            (json!({"listen_addresses": ["127.0.0.1"]}), "OPTION_INVALID", "dead"),
+            (json!({"listen_addresses": ["::"]}), "OPTION_INVALID", "dead"),
+            (json!({"listen_addresses": ["lab.example.org"]}), "OPTION_INVALID", "not an address"),
+            (json!({"listen_address": "192.0.2.10"}), "OPTION_UNKNOWN", "listen_addresses"),
+        ],
+    );
+}
+
+fn follows_the_load_balancer(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "first");
+    let api = site.serve(CLUSTER, "first", &[]);
+    site.step().run().expect_changed();
+    drop(api);
+    site.remove("first");
+    // Somebody else gets the place before the cluster has a load balancer again.
+    site.step().run().expect_code("LOAD_BALANCER_NOT_FOUND");
+    site.balancer(CLUSTER, "second");
+    let _api = site.serve(CLUSTER, "second", &[]);
+    let moved = trial::foresees_and_does(lxd, &site.step());
+    assert_eq!(moved.json["load_balancer"]["name"], "second");
+    assert_eq!(site.ports().len(), 2);
+    trial::changes_nothing(lxd, &site.step());
+    site.remove("second");
+    trial::foresees_and_does(lxd, &site.absent());
+}
+
+fn tells_another_cluster(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let _api = site.serve(CLUSTER, "lb", &[]);
+    // The cluster that answers is not the one of the kubeconfig.
+    site.keep_kubeconfig(CLUSTER, &site.management);
+    site.step().run().expect_code("PUBLISHED_API_OTHER").expect_words(&format!(":{PORT}"));
+    let blind = site.step().args(json!({"kubeconfig_path": null}));
+    let outcome = blind.run().expect_unchanged();
+    assert_eq!(outcome.json["published"][0]["verified"], false);
+    assert!(outcome.json["warnings"].to_string().contains("kubeconfig_path"), "{:#}", outcome.json);
+}
+
+fn checks_the_names_in_the_certificate(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let [ipv4, ipv6] = site.gateways();
+    let _api = site.serve(CLUSTER, "lb", &[&ipv6]);
+    let outcome = site.step().run().expect_changed();
+    let published = outcome.json["published"].as_array().expect("a list");
+    assert_eq!([&published[0]["in_certificate"], &published[1]["in_certificate"]], [false, true]);
+    let warnings = outcome.json["warnings"].to_string();
+    assert!(warnings.contains(&ipv4) && warnings.contains("tls-server-name") && !warnings.contains(&ipv6), "{warnings}");
+}
+
+fn changes_from_one_way_to_the_other(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let _api = site.serve(CLUSTER, "lb", &[]);
+    let project = format!("/1.0/projects/{}", lxd.name("p"));
+    lxd.rest().write("PATCH", &project, &json!({"config": {"restricted.devices.proxy": "allow"}}));
+    let theirs = json!({"devices": {"theirs": {"type": "none"}}});
+    site.substrate.write("PATCH", "instances/lb", &theirs);
+    let port = free_port();
+    let proxy = site.step().args(json!({"mode": "proxy", "listen_addresses": ["127.0.0.1", "::1"], "port": port}));
+    let made = trial::foresees_and_does(lxd, &proxy);
+    assert_eq!(made.json["published"][1]["url"], format!("https://[::1]:{port}"));
+    trial::changes_nothing(lxd, &proxy);
+
+    let [ipv4, _] = site.gateways();
+    let forward = site.step().args(json!({"listen_addresses": [ipv4], "port": port}));
+    trial::foresees_and_does(lxd, &forward);
+    assert_eq!(site.substrate.get("instances/lb")["devices"], theirs["devices"], "the other way's is gone, and nothing else");
+    trial::changes_nothing(lxd, &forward);
+    let everywhere = proxy.args(json!({"listen_addresses": ["0.0.0.0"]}));
+    trial::foresees_and_does(lxd, &everywhere);
+    assert_eq!(site.forwards(), Vec::<Value>::new());
+    trial::foresees_and_does(lxd, &site.absent());
+    assert_eq!(site.substrate.get("instances/lb")["devices"], theirs["devices"]);
+}
+
+fn goes_on_after_faults(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let _api = site.serve(CLUSTER, "lb", &[]);
+    let start_over = |_: &Lxd| drop(site.absent().run().ok());
+    trial::goes_on_after_faults(lxd, &site.step(), &[Fault::CutAfter, Fault::Refused, Fault::KilledAfter], start_over);
+}
+
+fn publishes_two_clusters_at_once(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    let others = ["lab-a", "lab-b", "lab-c"];
+    let mut apis = Vec::new();
+    for cluster in others {
+        site.register(cluster, &json!({}));
+        site.balancer(cluster, &format!("{cluster}-lb"));
+        apis.push(site.serve(cluster, &format!("{cluster}-lb"), &[]));
+    }
+    let running: Vec<Running> = others.iter().map(|cluster| site.step_of(cluster).spawn()).collect();
+    for outcome in running.into_iter().map(Running::wait) {
+        outcome.expect_changed();
+    }
+    assert_eq!(site.ports().len(), 2 * others.len(), "no writer has lost what another wrote: {:?}", site.ports());
+    trial::stands_a_twin(lxd, &site.step_of("lab-a"), |_| drop(site.step_of("lab-a").args(json!({"state": "absent"})).run().ok()));
+    let withdrawn: Vec<Running> =
+        others.iter().map(|cluster| site.step_of(cluster).args(json!({"state": "absent"})).spawn()).collect();
+    for outcome in withdrawn.into_iter().map(Running::wait) {
+        outcome.expect_changed();
+    }
+    assert_eq!(site.forwards(), Vec::<Value>::new());
+}
+
+fn says_when_nothing_answers(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    drop(site.serve(CLUSTER, "lb", &[]));
+    let begun = Instant::now();
+    let step = site.step().args(json!({"wait_timeout": 2}));
+    step.run().expect_code("PUBLISHED_API_SILENT").expect_words("refused");
+    // Nor does it where there is nothing to do any more.
+    step.run().expect_code("PUBLISHED_API_SILENT").expect_words("refused");
+    assert!(begun.elapsed() < Duration::from_secs(30), "the deadline bounds it: {:?}", begun.elapsed());
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
