@@ -136,6 +136,19 @@ def forward_in_a_network(place):
     )
 
 
+def forward_in_the_labs_network(place):
+    """The port of LXD itself, at an address that leads nowhere else: whoever listens goes on to be heard."""
+    network = place.network_of_the_lab()
+    path, address = f"networks/{network}/forwards", "198.51.100.77"
+    target = place.address_in(network)
+    port = {"protocol": "tcp", "listen_port": "8443", "target_port": "8443", "target_address": target}
+    place.take_back(f"{path}/{address}")
+    return Act(
+        lambda client: client.post(path, {"listen_address": address, "ports": [port]}, project=place.project),
+        lambda: target in json.dumps(place.admin.get(f"{path}/{address}")),
+    )
+
+
 def create_a_pool(place):
     return Act(lambda client: client.post("storage-pools", {"name": place.name, "driver": "dir"}), place.pool)
 
@@ -318,6 +331,7 @@ BEYOND_THE_PROJECT = {
 # What the step may report as residual, and what that means.
 RESIDUAL = {
     "edit the lab's network": ("network-edit", edit_the_labs_network),
+    "forward in the lab's network": ("network-forward", forward_in_the_labs_network),
     "copy an instance from elsewhere": ("project-copy", copy_from_elsewhere),
     "copy a volume from elsewhere": ("project-copy", copy_a_volume_from_elsewhere),
     "hear of an instance elsewhere": ("project-events", hear_of_elsewhere),

@@ -26,6 +26,7 @@ class Place:
         self.pool_of_the_lab = confined.lab.pool
         self._confined = confined
         self._config = {}
+        self._others = []
 
     def body(self, config=None, devices=None):
         """An instance that holds nothing and obeys every restriction, unless what is given does not."""
@@ -69,6 +70,14 @@ class Place:
             return self._confined.lab.network
         self.make_network()
         return self.name
+
+    def address_in(self, network):
+        """One that nobody has; any where the network has no subnet."""
+        own, _, prefix = self.admin.get(f"networks/{network}")["config"]["ipv4.address"].partition("/")
+        return own.rpartition(".")[0] + ".250" if prefix else "192.0.2.250"
+
+    def take_back(self, path):
+        self._others.append(path)
 
     def make_pool(self):
         self.admin.post("storage-pools", {"name": self.name, "driver": "dir"})
@@ -115,6 +124,8 @@ class Place:
         self._config[key] = self.admin.get("")["config"].get(key, "")
 
     def clear(self):
+        for path in self._others:
+            self.admin.delete(path)
         for project in (self.project, self.other_project):
             for name in (self.name, f"{self.name}-copy"):
                 self.admin.delete(f"instances/{name}", project=project)

@@ -16,7 +16,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use ansible::{OptionError, Run, Step};
 use converge::{AbsolutePath, Failure};
 use host::file;
-use lab::{machine, names};
+use lab::{machine, names, publication::Publication};
 use lxd::{Connection, TrustEntry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ use crate::{
     lifecycle::Lifecycle,
     listener::Listener,
     pair::{Form, Key, Pair},
-    residual::residual,
+    residual::Residual,
     retired::Retired,
     secret::Secrets,
     trust::{OldTrust, Trust},
@@ -165,12 +165,16 @@ pub struct Facts {
     ///
     /// With C(network-edit) it edits networks that the project uses.
     ///
+    /// With C(network-forward) it forwards any port of the host, LXD's own included, into networks that the project uses.
+    ///
     /// With C(project-copy) it copies instances and volumes of every other project, if it knows their names.
     ///
     /// With C(project-events) it hears what happens in every other project.
     pub residual: Vec<String>,
     /// The Secrets.
     pub secrets: Vec<SecretFacts>,
+    /// Ports of the host that network forwards of the internal network take and that are not the lab's.
+    pub foreign_forwards: Vec<String>,
     /// Other namespaces that hold clusters and have no Secret for them.
     pub unserved_namespaces: Vec<String>,
 }
@@ -195,7 +199,7 @@ pub struct SecretFacts {
 
 impl Step for BootstrapCapnSecret {
     const NAME: &'static str = "bootstrap_capn_secret";
-    const SECTIONS: &'static [&'static str] = &["lxd_https", "client_cert", "lxd_trust", "secret", "old_trust"];
+    const SECTIONS: &'static [&'static str] = &["lxd_https", "client_cert", "lxd_trust", "residual", "secret", "old_trust"];
     const EXAMPLES: &'static str = "\
 - name: Let the infrastructure provider speak to LXD
   k8slab.capi.bootstrap_capn_secret:
@@ -235,6 +239,8 @@ impl Step for BootstrapCapnSecret {
         let client_cert = ClientCert::of(self);
         let identity = Identity::after(&run.section(&client_cert).await?.changes, &client_cert)?;
         let trusted = run.section(&Trust { step: self, identity: &identity }).await?.changes;
+        // Nobody is handed a certificate that is not let in.
+        run.section(&Residual { step: self, listener: &listener, identity: &identity }).await?;
         let secrets = Secrets::of(self, &listener, &identity);
         let delivered = run.section(&secrets).await?.changes;
         let complete = run.is_on("secret") && !self.namespaces.is_empty();
@@ -320,7 +326,35 @@ impl BootstrapCapnSecret {
     ) -> Result<(Facts, Vec<String>), Failure> {
         let pair = identity.pair.as_ref().ok_or_else(|| self.no_certificate())?;
         let client = self.lxd.client().await?;
-        let environment = &client.server().environment;
+        self.enter(listener, identity).await?;
+        let reach = Residual { step: self, listener, identity };
+        let (project, ground) = (reach.project().await?, reach.ground().await?);
+        let residual = project.and_then(|project| residual::recorded(&project.object, &ground)).unwrap_or_default();
+        let foreign_forwards = client.unclaimed_forwards(&self.internal_network_name, Publication::marks).await?;
+
+        let unserved = if self.namespaces.is_empty() { Vec::new() } else { secrets.unserved().await?.into_iter().collect() };
+        let mut warnings = self.warnings(client, pair, &unserved).await?;
+        for port in &foreign_forwards {
+            let network = &self.internal_network_name;
+            warnings.push(format!("network {network}: {port} is no forward of the lab's, and takes the port from the host"));
+        }
+        let facts = Facts {
+            https_address: listener.address().await?.to_string(),
+            fingerprint: pair.fingerprint.clone(),
+            not_after: pair.not_after.text.clone(),
+            trust,
+            residual,
+            foreign_forwards,
+            secrets: delivered,
+            unserved_namespaces: unserved,
+        };
+        Ok((facts, warnings))
+    }
+
+    /// The connection that the certificate opens, which shows that LXD lets it into the project.
+    async fn enter(&self, listener: &Listener<'_>, identity: &Identity) -> Result<lxd::Client, Failure> {
+        let pair = identity.pair.as_ref().ok_or_else(|| self.no_certificate())?;
+        let environment = &self.lxd.client().await?.server().environment;
         let address = listener.address().await?;
         let shown =
             lxd::Identity { certificate: &pair.certificate, key: pair.key.expose(), server_certificate: &environment.certificate };
@@ -329,22 +363,7 @@ impl BootstrapCapnSecret {
             provider.get::<Vec<String>>("instances").await?;
             Ok(provider)
         };
-        let provider = enter().await.map_err(|source| Error::NotLetIn { address, source })?;
-
-        let unserved = if self.namespaces.is_empty() { Vec::new() } else { secrets.unserved().await?.into_iter().collect() };
-        let by_entry = client.find_trust_entry(&pair.fingerprint).await?.is_some();
-        let residual = residual(&provider, &self.lxd_project, by_entry).await?;
-        let warnings = self.warnings(client, pair, &unserved).await?;
-        let facts = Facts {
-            https_address: address.to_string(),
-            fingerprint: pair.fingerprint.clone(),
-            not_after: pair.not_after.text.clone(),
-            trust,
-            residual,
-            secrets: delivered,
-            unserved_namespaces: unserved,
-        };
-        Ok((facts, warnings))
+        Ok(enter().await.map_err(|source| Error::NotLetIn { address, source })?)
     }
 
     async fn warnings(&self, client: &lxd::Client, pair: &Pair, unserved: &[String]) -> Result<Vec<String>, Failure> {

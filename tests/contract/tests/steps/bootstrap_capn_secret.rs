@@ -209,7 +209,11 @@ fn makes_and_keeps(lxd: &Lxd) {
     assert_eq!(bench.trusted(), BTreeSet::from([text(&facts["fingerprint"])]));
     assert_eq!(
         facts["residual"],
-        if bench.is_fine_grained() { json!([]) } else { json!(["network-edit", "project-copy", "project-events"]) }
+        if bench.is_fine_grained() {
+            json!([])
+        } else {
+            json!(["network-edit", "network-forward", "project-copy", "project-events"])
+        }
     );
     assert_eq!(bench.recorded(), "bootstrapped");
 
