@@ -92,6 +92,11 @@ options:
       - Whether the step runs its section C(old_trust).
     type: bool
     default: true
+  flow_control_residual:
+    description:
+      - Whether the step runs its section C(residual).
+    type: bool
+    default: true
   flow_control_secret:
     description:
       - Whether the step runs its section C(secret).
@@ -253,6 +258,14 @@ fingerprint:
     - The SHA-256 of the certificate.
   returned: success
   type: str
+foreign_forwards:
+  description:
+    - >-
+      Ports of the host that network forwards of the internal network take and that
+      are not the lab's.
+  elements: str
+  returned: success
+  type: list
 hints:
   description: What to try.
   elements: str
@@ -272,6 +285,9 @@ residual:
   description:
     - What the certificate reaches beyond the project; it depends on the server.
     - With C(network-edit) it edits networks that the project uses.
+    - >-
+      With C(network-forward) it forwards any port of the host, LXD's own included,
+      into networks that the project uses.
     - >-
       With C(project-copy) it copies instances and volumes of every other project, if
       it knows their names.

@@ -156,6 +156,19 @@ lab:
         - The bootstrap cluster; nothing while its instance does not run.
       returned: success
       type: dict
+    cluster_api_kubeconfig:
+      description:
+        - "The kubeconfig on the host of the cluster that the management cluster is kept by: its own once it owns its objects, and the bootstrap cluster's until then."
+      returned: success
+      type: str
+    foreign_forwards:
+      description:
+        - >-
+          Ports of the host that forwards of the internal network take and that are not
+          the lab's.
+      elements: str
+      returned: success
+      type: list
     instances:
       description:
         - Instances of the project.
@@ -221,6 +234,12 @@ lab:
         - "V(cleaned): The bootstrap instance is gone."
       returned: success
       type: str
+    pivot_open:
+      description:
+        - Cluster API's objects are on their way from one cluster to the other.
+        - Helm must not run on either until they have arrived.
+      returned: success
+      type: bool
     recorded_phase:
       description:
         - The phase that a run recorded last; a hint, which the live state overrides.

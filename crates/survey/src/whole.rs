@@ -34,6 +34,8 @@ pub struct Scope {
     pub management_kubeconfig: PathBuf,
     /// The namespace and the name of the management cluster's own Cluster object.
     pub management_cluster: (String, String),
+    /// The record of a move between the two clusters, which is there while the move is open.
+    pub open_pivot: PathBuf,
 }
 
 /// What was seen of a lab.
@@ -61,6 +63,8 @@ pub struct Survey {
     pub bootstrap_cluster: Option<Cluster>,
     /// The management cluster. It is looked at where its kubeconfig is on the host.
     pub management_cluster: Option<Cluster>,
+    /// Cluster API's objects are on their way from one cluster to the other.
+    pub pivot_open: bool,
 }
 
 /// A cluster that may carry Cluster API's objects.
@@ -85,6 +89,7 @@ impl Survey {
             project: client.find(&scope.project).await?.map(|found| found.object),
             pool: client.find(&scope.pool).await?.map(|found| found.object),
             network: client.find(&scope.network).await?.map(|found| found.object),
+            pivot_open: scope.open_pivot.exists(),
             ..Self::default()
         };
         if seen.network.as_ref().is_some_and(|network| network.managed) {

@@ -1,6 +1,6 @@
 //! Tells how far a lab has come and where it is reached. Reads only.
 
-use ansible::{Run, Step};
+use ansible::{RoleTask, Run, Step};
 use converge::{AbsolutePath, Failure};
 use lab::{
     lifecycle::{Owner, PHASE_KEY, Phase},
@@ -89,6 +89,11 @@ pub struct Lab {
     pub management_cluster: Option<ClusterFacts>,
     /// The cluster whose API has the management cluster's own Cluster object. Nothing if neither has it, or both have while it moves.
     pub owner: Option<Owner>,
+    /// The kubeconfig on the host of the cluster that the management cluster is kept by: its own once it owns its objects, and the
+    /// bootstrap cluster's until then.
+    pub cluster_api_kubeconfig: String,
+    /// Cluster API's objects are on their way from one cluster to the other. Helm must not run on either until they have arrived.
+    pub pivot_open: bool,
     /// Instances of the project.
     pub instances: Vec<String>,
 }
@@ -117,10 +122,12 @@ impl Step for LabFacts {
   ansible.builtin.debug:
     var: lab.lab.phase
 ";
+    const TASKS: &'static [RoleTask] = &[RoleTask { register: Some("lab_facts_result"), ..RoleTask::ON_HOST }];
     type Facts = Facts;
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        run.verify(async { Ok(Facts { lab: Lab::of(Survey::read(&self.lxd, &self.scope()).await?) }) }).await
+        let scope = self.scope();
+        run.verify(async { Ok(Facts { lab: Lab::of(Survey::read(&self.lxd, &scope).await?, &scope) }) }).await
     }
 }
 
@@ -137,19 +144,26 @@ impl LabFacts {
             bootstrap_kubeconfig: self.kubeconfig_path.as_ref().map_or_else(bootstrap, |path| path.to_path_buf()),
             management_kubeconfig: machine::cluster_kubeconfig(&self.opt_root, namespace, name),
             management_cluster: (namespace.clone(), name.clone()),
+            open_pivot: self.opt_root.join(machine::PIVOT).join(machine::OPEN_PIVOT),
         }
     }
 }
 
 impl Lab {
-    fn of(seen: Survey) -> Self {
+    fn of(seen: Survey, scope: &Scope) -> Self {
         let evidence = seen.evidence();
         let (phase, missing) = evidence.judge();
+        let kept_by = match evidence.owner() {
+            Some(Owner::Management) => &scope.management_kubeconfig,
+            _ => &scope.bootstrap_kubeconfig,
+        };
         let address = |key: &str| seen.network.as_ref().and_then(|network| network.config.get(key).cloned());
         Self {
             phase,
             missing,
             owner: evidence.owner(),
+            cluster_api_kubeconfig: kept_by.display().to_string(),
+            pivot_open: seen.pivot_open,
             recorded_phase: seen.project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
             network_ipv4: address("ipv4.address"),
             network_ipv6: address("ipv6.address"),
