@@ -1,8 +1,10 @@
 """The action plugin under real ansible-core, with the scripted stand-in for an executable."""
 
+import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 HERE = Path(__file__).parent
 PROGRESS = [[{"seconds": 1.2, "stage": "image", "message": "importing"}], [{"seconds": 2.0, "stage": "image", "message": "imported"}]]
@@ -27,10 +29,15 @@ def test_options_and_keys_arrive(play):
         "check": False,
         "diff": False,
         "job": True,
+        "defaults": ["from_group"],
         "options": {"name": "lab", "port": "8443", "nothing": result["seen"]["options"]["nothing"], "from_group": "yes"},
         "environment": "here",
         "user": result["seen"]["user"],
+        "by_input": True,
+        "folder": result["seen"]["folder"],
     }
+    # In place, as it was installed.
+    assert result["seen"]["folder"].endswith("k8slab/capi/plugins/modules/bin/amd64")
     # ansible-core before 2.19 makes an empty string of it.
     assert result["seen"]["options"]["nothing"] in (None, "")
 
@@ -138,7 +145,9 @@ def test_the_executable_fits_the_cpu(play, machine, executable):
     facts = {"ansible.builtin.set_fact": {"ansible_architecture": machine, "cacheable": True}}
     variables = {"ansible_connection": "flaky"}
     tasks = [step()] if machine is None else [facts, step()]
-    assert play(*tasks, variables=variables).results[-1]["seen"]["module"] == f"k8slab.capi.bin.{executable}.lxd_project"
+    # A host that is asked itself would not agree with such facts.
+    keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1"} if executable == "arm64" else {}
+    assert play(*tasks, variables=variables, **keep).results[-1]["seen"]["module"] == f"k8slab.capi.bin.{executable}.lxd_project"
 
 
 def test_an_unknown_cpu_is_refused(play):
@@ -156,7 +165,7 @@ def test_nothing_stays_in_the_temporary_folder(play, tmp_path):
 class TestSending:
     @pytest.fixture
     def sent(self, play, tmp_path):
-        """Runs a step three times on a host, and gives how often its executable was sent."""
+        """Runs a step three times on a host; gives how often its executable was sent, and how many commands that took."""
         size = (HERE / "stand_in").stat().st_size
         log = tmp_path / "sent"
 
@@ -164,28 +173,131 @@ class TestSending:
             log.write_text("")
             played = play(*[step()] * 3, variables={"ansible_connection": "far", "far_sent": str(log)} | variables)
             assert not any(result.get("failed") for result in played.results)
-            return log.read_text().split().count(str(size))
+            sizes = [int(line) for line in log.read_text().split()]
+            return sizes.count(size), len(sizes)
 
         return sent
 
-    def test_an_executable_is_sent_once(self, sent, tmp_path):
-        assert [sent(), sent()] == [1, 0]
-        (kept,) = (tmp_path / "remote").iterdir()
-        assert kept.read_bytes() == (HERE / "stand_in").read_bytes()
+    @staticmethod
+    def kept(tmp_path):
+        (folder,) = (tmp_path / "remote").iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (executable,) = folder.iterdir()
+        return executable
 
-    def test_what_somebody_else_has_written_is_not_run(self, sent, tmp_path):
+    def test_an_executable_is_sent_once_and_a_step_is_one_command(self, sent, tmp_path):
+        # The first step is told that it is missing, sends it, and runs.
+        assert [sent(), sent()] == [(1, 5), (0, 3)]
+        assert self.kept(tmp_path).read_bytes() == (HERE / "stand_in").read_bytes()
+
+    def test_what_was_tampered_with_is_not_run(self, sent, tmp_path):
         sent()
-        (kept,) = (tmp_path / "remote").iterdir()
-        kept.write_text("#!/bin/sh\nexit 1\n")
-        assert sent() == 1
-        assert kept.read_bytes() == (HERE / "stand_in").read_bytes()
+        self.kept(tmp_path).write_text("#!/bin/sh\nexit 1\n")
+        assert sent()[0] == 1
+        assert self.kept(tmp_path).read_bytes() == (HERE / "stand_in").read_bytes()
 
     def test_another_executable_takes_its_place(self, sent, tmp_path):
-        (tmp_path / "remote").mkdir()
-        old = tmp_path / "remote" / "k8slab-executable-of-an-earlier-release"
-        old.touch()
-        assert sent() == 1
-        assert not old.exists()
+        sent()
+        self.kept(tmp_path).rename(self.kept(tmp_path).parent / ("0" * 64))
+        assert sent()[0] == 1
+        assert self.kept(tmp_path).name != "0" * 64
+
+    def test_nothing_is_run_from_a_folder_that_others_can_write_to(self, play, tmp_path):
+        kept = tmp_path / "remote" / "k8slab-0"
+        kept.mkdir(parents=True)
+        kept.chmod(0o777)
+        seen = play(step(), variables={"ansible_connection": "far"}).result["seen"]
+        assert (seen["by_input"], "ansible-tmp" in seen["folder"]) == (False, True)
+        assert list(kept.iterdir()) == []
+
+    @pytest.mark.parametrize(("transport", "by_input"), [("far", True), ("local", True)])
+    def test_another_user_has_an_executable_of_its_own(self, play, tmp_path, transport, by_input):
+        # What sudo does, without a sudo.
+        sudo = tmp_path / "sudo"
+        sudo.write_text('#!/bin/sh\nwhile test "$1" != /bin/sh; do shift; done\nexec setpriv --reuid 65534 --clear-groups -- "$@"\n')
+        become = {"become": True, "become_method": "sudo", "become_user": "nobody", "become_exe": str(sudo)}
+        remote = tmp_path / "shared"
+        remote.mkdir()
+        for folder in (remote, *[folder for folder in tmp_path.parents if folder != folder.parent]):
+            folder.chmod(folder.stat().st_mode | 0o011)
+        remote.chmod(0o1777)
+        sudo.chmod(0o755)
+        variables = {"ansible_connection": transport, "ansible_remote_tmp": str(remote)}
+        seen = play(step(progress=PROGRESS) | {"vars": {"ansible_become_exe": str(sudo)}} | become, variables=variables).result["seen"]
+        assert (seen["user"], seen["by_input"]) == (65534, by_input)
+        if transport == "far":
+            assert seen["folder"] == f"{remote}/k8slab-65534"
+
+
+@pytest.mark.parametrize("greeting", ["Welcome\n", "{ mind } the [step]\n{\"changed\": false}\n"], ids=["words", "JSON"])
+def test_a_shell_that_greets_is_not_listened_to(play, greeting):
+    variables = {"ansible_connection": "far", "far_greeting": greeting}
+    result = play(step(answer=ANSWER, progress=PROGRESS), variables=variables).result
+    assert (result["changed"], "attached_by" in result) == (True, True)
+
+
+@pytest.mark.parametrize("way", [{}, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}], ids=["by script", "as a file"])
+@pytest.mark.parametrize("progress", [{}, {"progress": PROGRESS}], ids=["at once", "as a job"])
+def test_a_host_changes_nothing_on_the_controller(play, way, progress):
+    """Neither hosts, groups, nor how hosts are reached: all that core takes away from a module's result."""
+    hostile = {
+        "changed": True,
+        "add_host": {"host_name": "edge-2", "groups": ["taken"], "host_vars": {"ansible_connection": "local"}},
+        "add_group": "taken",
+        "_ansible_no_log": True,
+        "_ansible_verbose_always": True,
+        "_ansible_delegated_vars": {"ansible_host": "taken"},
+        "ansible_facts": {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "/taken",
+            "ansible_ssh_common_args": "-o ProxyCommand=taken",
+            "discovered_interpreter_python": "/taken",
+            "lab_phase": "substrate",
+        },
+    }
+    facts = ["ansible_connection", "ansible_ssh_common_args", "ansible_python_interpreter", "discovered_interpreter_python"]
+    told = " ".join(f"{name}={{{{ {name} | default('unset') }}}}" for name in facts)
+    look = {"ansible.builtin.debug": {"msg": f"{told} phase={{{{ lab_phase }}}} groups={{{{ groups.keys() | list }}}}"}}
+    played = play(step(answer=hostile, **progress), look, variables={"ansible_connection": "far"}, **way)
+    result, looked = played.results
+    assert not [name for name in result if name.startswith("_ansible")], result
+    assert "ansible_connection=far ansible_ssh_common_args=unset" in looked["msg"]
+    assert "phase=substrate" in looked["msg"]
+    assert "taken" not in looked["msg"], looked["msg"]
+
+
+@pytest.mark.parametrize("progress", [{}, {"progress": PROGRESS}], ids=["at once", "as a job"])
+def test_a_result_with_a_secret_in_it_is_not_shown(play, progress):
+    carrying = {"answer": {"changed": True, "kubeconfig": "hu" + "sh", "_k8slab_secret": True}}
+    failing = {"answer": {"failed": True, "msg": "no such cluster", "code": "CLUSTER_GONE"}}
+    played = play(step(**carrying, **progress), step(**failing, **progress), options=["-vvv"])
+    shown = "".join(line for line in played.stdout.splitlines() if '"answer"' not in line)
+    assert "hush" not in shown
+    assert played.results[0]["kubeconfig"] == "hush"
+    assert "_k8slab_secret" not in played.results[0]
+    assert "no such cluster" in played.stdout and "CLUSTER_GONE" in played.stdout
+
+
+def test_values_that_only_yaml_has_arrive_as_text(play, core, tmp_path):
+    password = tmp_path / "password"
+    password.write_text("hunter2")
+    sealed = core.run("ansible-vault", "encrypt_string", "--vault-password-file", str(password), "sesame").stdout
+    vault = sealed.partition("!vault |")[2]
+    text = "\n".join(line.strip() for line in vault.strip().splitlines()) + "\n"
+    variables = {"token": Vault(text), "day": datetime.date(2026, 11, 26)}
+    task = step(token="{{ token }}", day="{{ day }}", inline=Vault(text), inner={"day": datetime.date(2026, 1, 2)})
+    for way in ({}, {"ANSIBLE_KEEP_REMOTE_FILES": "1"}):
+        played = play(task, variables=variables, options=["--vault-password-file", str(password)], **way)
+        options = played.result["seen"]["options"]
+        assert (options["token"], options["inline"]) == ("sesame", "sesame")
+        assert (options["day"], options["inner"]) == ("2026-11-26", {"day": "2026-01-02"})
+
+
+class Vault(str):
+    """A text that is written as `!vault`."""
+
+
+yaml.SafeDumper.add_representer(Vault, lambda dumper, text: dumper.represent_scalar("!vault", str(text), style="|"))
 
 
 class TestSummary:

@@ -13,7 +13,10 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use converge::{AbsolutePath, Explain, Explanation, Failure};
 use serde_json::{Map, Value};
 
-use crate::{OptionError, OptionTable, Reference, Report, Run, Step, VERSION, job, path, progress, reference::Format};
+use crate::{OptionError, OptionTable, Reference, Report, Run, Step, VERSION, attach, job, path, progress, reference::Format};
+
+/// What Ansible writes for numbers that JSON does not have.
+const NO_NUMBERS: [&str; 2] = ["NaN", "Infinity"];
 
 /// A step as the command line sees it: its name, how to run it, and its documentation.
 #[derive(Clone, Copy)]
@@ -67,7 +70,7 @@ fn command(entries: &[Entry]) -> Command {
             Arg::new("arguments")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("A JSON object of options, as Ansible writes it"),
+                .help("A JSON object of options, as Ansible writes it; `-` reads it from standard input"),
         )
         .arg(
             Arg::new("docs")
@@ -96,6 +99,12 @@ fn command(entries: &[Entry]) -> Command {
                 .default_value("0")
                 .help("Leave out what was told before"),
         )
+        .arg(
+            Arg::new("mark")
+                .long("mark")
+                .value_name("WORD")
+                .help("Put the answer between two lines with this word, so that it is found among those of others"),
+        )
         .arg(Arg::new("job").long("job").value_parser(value_parser!(PathBuf)).hide(true))
 }
 
@@ -103,28 +112,37 @@ fn respond(entries: &[Entry], matches: &ArgMatches) -> io::Result<ExitCode> {
     if let Some(format) = matches.get_one::<Format>("docs") {
         return match choose(entries, matches, None) {
             Ok(entry) => print((entry.reference)().render(*format).trim_end()),
-            Err(error) => finish(&failed(error)),
+            Err(error) => Answer::default().end(&failed(error)),
         };
     }
+    let marked = matches.get_one::<String>("mark").cloned();
     if let Some(folder) = matches.get_one::<PathBuf>("attach") {
-        return print(&job::attach(folder, matches.get_one::<u64>("from").copied().unwrap_or_default()).to_string());
+        let answer = Answer { mark: marked };
+        answer.begin()?;
+        return answer.end(&attach::attach(folder, matches.get_one::<u64>("from").copied().unwrap_or_default()));
     }
     let Some(file) = matches.get_one::<PathBuf>("arguments") else {
         command(entries).print_help()?;
         return Ok(ExitCode::FAILURE);
     };
-    answer_panics_with(|result| {
-        let _ = finish(&result);
-        std::process::exit(1);
-    });
     let prepared = read(file).and_then(|arguments| Ok((choose(entries, matches, Some(&arguments))?, arguments)));
+    let by_arguments = prepared.as_ref().ok().and_then(|(_, arguments)| arguments.text("_k8slab_mark"));
+    let answer = Answer { mark: marked.or(by_arguments) };
+    answer.begin()?;
+    answer_panics_with({
+        let answer = answer.clone();
+        move |result| {
+            let _ = answer.end(&result);
+            std::process::exit(1);
+        }
+    });
     let (entry, arguments) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return finish(&failed(error)),
+        Err(error) => return answer.end(&failed(error)),
     };
     let detached = arguments.job_base().and_then(|base| job::start(&base, entry.name, arguments.text.as_bytes()).ok());
     // Where no job can be had, say on a folder mounted noexec, a step simply runs.
-    finish(&detached.unwrap_or_else(|| (entry.run)(&arguments)))
+    answer.end(&detached.unwrap_or_else(|| (entry.run)(&arguments)))
 }
 
 /// The detached half of a job.
@@ -134,7 +152,7 @@ fn work(entries: &[Entry], matches: &ArgMatches, folder: &Path) -> io::Result<Ex
     io::stdin().read_to_string(&mut text)?;
     let lost = folder.to_owned();
     answer_panics_with(move |result| {
-        let _ = job::leave(&lost, &result.to_string());
+        let _ = job::leave(&lost, &result);
         std::process::exit(1);
     });
     progress::record_to(events);
@@ -142,7 +160,7 @@ fn work(entries: &[Entry], matches: &ArgMatches, folder: &Path) -> io::Result<Ex
         Ok((entry, arguments)) => (entry.run)(&arguments),
         Err(error) => failed(error),
     };
-    job::leave(folder, &result.to_string())?;
+    job::leave(folder, &result)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,7 +171,7 @@ fn choose(entries: &[Entry], matches: &ArgMatches, arguments: Option<&Arguments>
     let called = env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let called = called.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let asked = matches.get_one::<String>("step").cloned();
-    let name = asked.or_else(|| arguments?.private("_ansible_module_name")?.as_str().map(str::to_owned)).unwrap_or(called);
+    let name = asked.or_else(|| arguments?.text("_ansible_module_name")).unwrap_or(called);
     let name = name.rsplit('.').next().unwrap_or_default();
     let name = name.strip_prefix("AnsiballZ_").unwrap_or(name);
     entries
@@ -174,16 +192,20 @@ struct Arguments {
 }
 
 fn read(file: &Path) -> Result<Arguments, OptionError> {
-    let text =
-        fs::read_to_string(file).map_err(|error| OptionError::Unreadable { reason: format!("{error} ({})", file.display()) })?;
-    Arguments::parse(text)
+    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+    Arguments::parse(text.map_err(|error| OptionError::Unreadable { reason: format!("{error} ({})", file.display()) })?)
 }
 
 impl Arguments {
     fn parse(text: String) -> Result<Self, OptionError> {
         // The parser's own words may quote the input, and the input may hold secrets.
-        let unreadable = |error: serde_json::Error| OptionError::Unreadable {
-            reason: format!("line {}, column {}", error.line(), error.column()),
+        let unreadable = |error: serde_json::Error| {
+            let rest =
+                text.lines().nth(error.line().saturating_sub(1)).and_then(|line| line.get(error.column().saturating_sub(1)..));
+            match rest.and_then(|rest| NO_NUMBERS.iter().find(|word| rest.starts_with(**word))) {
+                Some(word) => OptionError::NoNumber((*word).into()),
+                None => OptionError::Unreadable { reason: format!("line {}, column {}", error.line(), error.column()) },
+            }
         };
         let values = serde_json::from_str(&text).map_err(unreadable)?;
         Ok(Self { text, values })
@@ -193,13 +215,26 @@ impl Arguments {
         self.values.get(key)
     }
 
+    fn text(&self, key: &str) -> Option<String> {
+        self.private(key)?.as_str().map(str::to_owned)
+    }
+
     fn flag(&self, key: &str) -> bool {
         self.private(key).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    fn options(&self) -> Map<String, Value> {
+    /// The options that were given. What a default for all steps alike sets, and this one does not have, was not meant for it.
+    fn options(&self, table: &OptionTable) -> Map<String, Value> {
+        let shared: Vec<&str> =
+            self.private("_k8slab_defaults").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let own = |key: &str| !key.starts_with("_ansible_") && !key.starts_with("_k8slab_");
-        self.values.iter().filter(|(key, _)| own(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+        let meant = |key: &str| table.find(key).is_some() || !shared.contains(&key);
+        self.values.iter().filter(|(key, _)| own(key) && meant(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Whether the user asked for so many words that the options, too, are shown.
+    fn wants_invocation(&self) -> bool {
+        self.private("_ansible_verbosity").and_then(Value::as_i64).is_some_and(|verbosity| verbosity > 2)
     }
 
     /// Where a job may put its folder, if the caller wants one and can attach to it.
@@ -207,26 +242,44 @@ impl Arguments {
         if !self.flag("_k8slab_job") || self.flag("_ansible_check_mode") {
             return None;
         }
-        let base = self.private("_ansible_remote_tmp")?.as_str()?;
-        AbsolutePath::new(&path::expand(base)).map(|path| path.to_path_buf())
+        let base = self.text("_ansible_remote_tmp")?;
+        AbsolutePath::new(&path::expand(&base)).map(|path| path.to_path_buf())
     }
 }
 
 fn run<S: Step>(arguments: &Arguments) -> Value {
     let mut run = Run::new(arguments.flag("_ansible_check_mode"));
     let with_diff = arguments.flag("_ansible_diff");
-    match converge::<S>(arguments, &mut run) {
-        Ok(facts) => run.report.success(facts, with_diff),
+    let table = OptionTable::of::<S>().with_switches(S::SECTIONS);
+    let resolved = table.resolve(&arguments.options(&table));
+    let invocation = resolved.as_ref().ok().filter(|_| arguments.wants_invocation()).map(|options| table.shown(options));
+    let mut result = match resolved.map_err(Failure::from).and_then(|options| converge::<S>(options, &mut run)) {
+        Ok(facts) => {
+            let is_secret = facts.as_ref().is_some_and(carries_secret::<S>);
+            let mut result = run.report.success(facts, with_diff);
+            if is_secret {
+                result["_k8slab_secret"] = true.into();
+            }
+            result
+        }
         Err(failure) => {
             let stage = Some(run.stage.clone());
             run.report.failure(&Failure { stage, ..failure }, with_diff)
         }
+    };
+    if let Some(options) = invocation {
+        result["invocation"] = serde_json::json!({"module_args": options});
     }
+    result
 }
 
-fn converge<S: Step>(arguments: &Arguments, run: &mut Run) -> Result<Option<Value>, Failure> {
+/// Whether a result has a fact in it that its own type calls a secret.
+fn carries_secret<S: Step>(facts: &Value) -> bool {
+    OptionTable::of_output::<S::Facts>().options.iter().any(|fact| fact.secret && !facts[&fact.name].is_null())
+}
+
+fn converge<S: Step>(mut options: Map<String, Value>, run: &mut Run) -> Result<Option<Value>, Failure> {
     let start = Instant::now();
-    let mut options = OptionTable::of::<S>().with_switches(S::SECTIONS).resolve(&arguments.options())?;
     let enabled = options.remove("enabled") != Some(Value::Bool(false));
     let switch = |section: &&&str| options.get(&format!("flow_control_{section}")) == Some(&Value::Bool(false));
     run.switch_off(S::SECTIONS.iter().filter(switch).map(|section| (*section).to_owned()).collect());
@@ -287,9 +340,22 @@ fn failed(error: impl Explain) -> Value {
     Report::default().failure(&failure, false)
 }
 
-fn finish(result: &Value) -> io::Result<ExitCode> {
-    print(&result.to_string())?;
-    Ok(if result.get("failed").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+/// One JSON object on standard output, between two marks if the caller wants them: before the first, nothing has been done.
+#[derive(Clone, Default)]
+struct Answer {
+    mark: Option<String>,
+}
+
+impl Answer {
+    fn begin(&self) -> io::Result<()> {
+        self.mark.as_deref().map_or(Ok(()), |mark| print(mark).map(drop))
+    }
+
+    fn end(&self, result: &Value) -> io::Result<ExitCode> {
+        print(&result.to_string())?;
+        self.begin()?;
+        Ok(if result.get("failed").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
 }
 
 fn print(text: &str) -> io::Result<ExitCode> {

@@ -4,6 +4,7 @@
 //! (`plan`, a pure function) and how to change it (`apply`). Everything a user of Ansible expects around that lives here and nowhere
 //! else: coercion of options, check mode, diff, stages with their seconds, failure objects, progress, documentation.
 
+mod attach;
 mod cli;
 mod job;
 mod options;

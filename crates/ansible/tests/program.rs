@@ -6,6 +6,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    io::Write as _,
     os::unix::{ffi::OsStringExt as _, fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -173,7 +174,7 @@ fn help_version_and_reference_are_for_people() {
     assert_eq!(text(&["--version"]), format!("probe {}\n", ansible::VERSION));
     let help = text(&["--help"]);
     assert!(help.starts_with("Keep a text in a file\n"), "{help}");
-    for option in ["path", "text", "token", "ending", "gate", "enabled", "flow_control_file", "--docs", "--attach"] {
+    for option in ["path", "text", "token", "ending", "gate", "enabled", "flow_control_file", "--docs", "--attach", "--mark"] {
         assert!(help.contains(option), "{option}");
     }
     for format in FORMATS {
@@ -225,7 +226,13 @@ fn a_short_job_answers_at_once() {
 fn a_job_takes_arguments_larger_than_a_pipe() {
     let bench = Bench::new();
     let text = "x".repeat(1 << 20);
-    assert_eq!(bench.run(&with(bench.job(), json!({"text": text}))).result["changed"], true);
+    let started = bench.run(&with(bench.job(), json!({"text": text}))).result;
+    // So much may take a slow machine longer than a caller waits.
+    let result = match started["_k8slab_job"]["folder"].as_str() {
+        Some(folder) => Job { folder: folder.into() }.follow(0).1,
+        None => started,
+    };
+    assert_eq!(result["changed"], true);
     assert!(bench.file().starts_with(&text));
 }
 
@@ -263,11 +270,133 @@ fn a_job_is_its_users_own_and_its_arguments_are_nowhere() {
     assert_eq!(mode(&job.folder), 0o700);
     assert_eq!(mode(&job.folder.join("events")), 0o600);
     for file in entries(&job.folder) {
-        assert!(file.ends_with("step") || !holds_token(&file), "{}", file.display());
+        assert!(!holds_token(&file), "{}", file.display());
     }
     let process = Path::new("/proc").join(job.worker().to_string());
     assert!(!holds_token(&process.join("cmdline")));
     assert!(!holds_token(&process.join("environ")));
+}
+
+#[test]
+fn what_a_job_needs_below_the_temporary_folder_is_its_users_own() {
+    let bench = Bench::new();
+    let base = bench.folder.path().join("not/there/yet");
+    bench.run(&with(bench.job(), json!({"_ansible_remote_tmp": base})));
+    for folder in base.ancestors().take(3) {
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700, "{}", folder.display());
+    }
+}
+
+#[test]
+fn options_come_by_standard_input_and_the_answer_between_marks() {
+    let bench = Bench::new();
+    for (options, arguments) in [
+        (bench.options(), vec!["--mark", "here", "-"]),
+        (bench.job(), vec!["--mark", "here", "-"]),
+        (with(bench.options(), json!({"_k8slab_mark": "here"})), vec!["-"]),
+        (json!({"pth": 1}), vec!["--mark", "here", "-"]),
+    ] {
+        let text = spoken(probe().args(arguments), options.to_string().as_bytes());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0], lines[2]), (3, "here", "here"), "{text}");
+        assert!(serde_json::from_str::<Value>(lines[1]).unwrap().is_object());
+    }
+}
+
+#[test]
+fn a_default_for_all_steps_that_one_does_not_have_is_not_meant_for_it() {
+    let bench = Bench::new();
+    let shared = json!({"_k8slab_defaults": ["pth", "text"], "pth": 1, "text": "shared"});
+    assert_eq!(bench.run(&with(bench.options(), shared.clone())).result["changed"], true);
+    assert!(bench.file().starts_with("shared "));
+    let own = bench.run(&with(bench.options(), with(shared, json!({"txet": "own"})))).result;
+    assert_eq!(own["code"], "OPTION_UNKNOWN");
+}
+
+#[test]
+fn the_options_are_shown_to_whoever_asks_for_many_words() {
+    let bench = Bench::new();
+    let verbose = |verbosity: i32| bench.run(&with(bench.options(), json!({"_ansible_verbosity": verbosity}))).result;
+    assert!(verbose(2).get("invocation").is_none());
+    let shown = &verbose(3)["invocation"]["module_args"];
+    assert_eq!((&shown["path"], &shown["token"], &shown["ending"]), (&json!(bench.path), &json!("<redacted>"), &json!("good")));
+}
+
+#[test]
+fn a_value_that_is_no_number_is_named() {
+    let bench = Bench::new();
+    for word in ["NaN", "Infinity"] {
+        let refused = answer_to(probe().arg("-"), format!("{{\"path\": \"/x\", \"text\": {word}}}").as_bytes());
+        assert_eq!(refused.result["code"], "OPTION_INVALID", "{}", refused.text);
+        assert!(refused.result["msg"].as_str().unwrap().contains(&format!("`{word}`")), "{}", refused.text);
+    }
+    assert!(!bench.path.exists());
+}
+
+#[test]
+fn a_full_disk_costs_a_result_its_details_and_no_more() {
+    let bench = Bench::new();
+    // Everything but what the job has taken for its result is filled while the step waits.
+    let script = "
+        mount -t tmpfs -o size=1m none \"$1\"
+        job=$(\"$2\" - <\"$3\" | sed 's/.*\"folder\":\"\\([^\"]*\\)\".*/\\1/')
+        dd if=/dev/zero of=\"$1\"/filler bs=4k 2>&- || :
+        touch \"$4\"
+        until \"$2\" --attach \"$job\" | tee \"$5\" | grep -q '\"result\":{'; do :; done";
+    for (text, detail) in [(String::from("hello"), true), ("x".repeat(200_000), false)] {
+        let options = json!({"gate": bench.gate(), "text": text, "_ansible_diff": true});
+        let arguments = bench.arguments(&with(bench.job(), options));
+        let told = bench.folder.path().join("told");
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-euc", script, "sh"])
+            .args([&bench.remote_tmp, &executable(), &arguments, &bench.gate(), &told])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let result = &serde_json::from_slice::<Value>(&fs::read(told).unwrap()).unwrap()["result"];
+        assert_eq!((&result["changed"], &result["failed"]), (&json!(true), &Value::Null), "{result}");
+        assert_eq!(result["changes"] == json!(["write the file"]), detail, "{result}");
+        assert_eq!(result["warnings"].is_array(), !detail, "{result}");
+        let _ = (fs::remove_file(bench.gate()), fs::remove_file(&bench.path));
+    }
+}
+
+#[test]
+fn a_job_is_waited_for_where_nothing_can_be_watched() {
+    let bench = Bench::new();
+    let job = Job::start(&bench);
+    let script = "echo 0 >/proc/sys/user/max_inotify_instances; exec \"$1\" --attach \"$2\" --from \"$3\"";
+    let offset = job.attach(0)["from"].to_string();
+    let start = Instant::now();
+    let blind = answer(Command::new("unshare").args(["--user", "--map-root-user", "sh", "-euc", script, "sh"]).args([
+        executable().as_os_str(),
+        job.folder.as_os_str(),
+        OsStr::new(&offset),
+    ]));
+    assert_eq!(blind.result["result"], Value::Null);
+    assert!(start.elapsed() > Duration::from_secs(1), "it answered at once");
+    bench.open_gate();
+    assert_eq!(job.follow(0).1["changed"], true);
+}
+
+#[test]
+fn what_nobody_came_for_goes_with_a_later_run() {
+    let bench = Bench::new();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(100_000);
+    let job = |name: &str, age: std::time::SystemTime| {
+        let folder = bench.remote_tmp.join(name);
+        fs::create_dir(&folder).unwrap();
+        let events = File::create_new(folder.join("events")).unwrap();
+        events.set_modified(age).unwrap();
+        (folder, events)
+    };
+    let (old, _) = job("k8slab-job-1-1", long_ago);
+    let (young, _) = job("k8slab-job-2-2", std::time::SystemTime::now());
+    let (foreign, _) = job("precious", long_ago);
+    let (busy, lock) = job("k8slab-job-3-3", long_ago);
+    lock.lock().unwrap();
+    bench.run(&bench.job());
+    assert_eq!([&old, &young, &foreign, &busy].map(|folder| folder.exists()), [false, true, true, true]);
 }
 
 #[test]
@@ -392,6 +521,18 @@ impl Bench {
     }
 }
 
+/// What a program says to what it is given by standard input.
+fn spoken(command: &mut Command, input: &[u8]) -> String {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+fn answer_to(command: &mut Command, input: &[u8]) -> Answer {
+    let text = spoken(command, input);
+    Answer { code: 0, result: serde_json::from_str(&text).unwrap(), text }
+}
+
 struct Answer {
     code: i32,
     text: String,
@@ -418,15 +559,13 @@ impl Job {
         let started = bench.run(&with(bench.job(), json!({"gate": bench.gate()})));
         assert_eq!((started.code, &started.result["changed"]), (0, &json!(false)));
         let folder: PathBuf = serde_json::from_value(started.result["_k8slab_job"]["folder"].clone()).unwrap();
-        let attach = json!([folder.join("step"), "--attach", folder]);
+        let attach = json!([executable(), "--attach", folder]);
         assert_eq!(started.result["_k8slab_job"]["attach"], attach);
         Self { folder }
     }
 
     fn attach(&self, from: u64) -> Value {
-        let copy = self.folder.join("step");
-        let mut command = if copy.exists() { Command::new(copy) } else { probe() };
-        answer(command.arg("--attach").arg(&self.folder).arg("--from").arg(from.to_string())).result
+        answer(probe().arg("--attach").arg(&self.folder).arg("--from").arg(from.to_string())).result
     }
 
     /// All events from an offset on, and the result.
@@ -442,8 +581,10 @@ impl Job {
     }
 
     fn worker(&self) -> i32 {
-        let runs_step = |process: &PathBuf| fs::read_link(process.join("exe")).is_ok_and(|exe| exe == self.folder.join("step"));
-        let process = entries(Path::new("/proc")).into_iter().find(runs_step).unwrap();
+        let folder = self.folder.as_os_str().as_encoded_bytes();
+        let is_told = |words: Vec<u8>| words.windows(6 + folder.len()).any(|part| part == [b"--job\0", folder].concat());
+        let is_worker = |process: &PathBuf| fs::read(process.join("cmdline")).is_ok_and(is_told);
+        let process = entries(Path::new("/proc")).into_iter().find(is_worker).unwrap();
         process.file_name().and_then(OsStr::to_str).unwrap().parse().unwrap()
     }
 }

@@ -1,4 +1,4 @@
-"""A connection to this machine that is not called local, and that writes down what it sends."""
+"""A connection to this machine that is not called local, that writes down what it sends, and whose shell greets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ description: A connection to this machine that writes down what it sends.
 extends_documentation_fragment: connection_pipelining
 options:
   sent:
-    description: A file; each line in it is the number of bytes of a file that was sent.
+    description: A file; each line in it is the number of bytes of a file that was sent, or zero for a command without input.
     type: path
     vars:
       - name: far_sent
+  greeting:
+    description: What every command prints first.
+    type: str
+    default: ""
+    vars:
+      - name: far_greeting
 """
 
 import os
@@ -24,6 +30,15 @@ class Connection(Local):
     transport = "far"
 
     def put_file(self, in_path, out_path):
-        with open(self.get_option("sent"), "a", encoding="utf-8") as sent:
-            sent.write(f"{os.path.getsize(in_path)}\n")
+        self._sends(os.path.getsize(in_path))
         super().put_file(in_path, out_path)
+
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        self._sends(len(in_data or b""))
+        code, out, err = super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        return code, self.get_option("greeting").encode() + out, err
+
+    def _sends(self, size):
+        if self.get_option("sent"):
+            with open(self.get_option("sent"), "a", encoding="utf-8") as sent:
+                sent.write(f"{size}\n")

@@ -25,7 +25,7 @@ class Connection(Local):
     transport = "flaky"
 
     def exec_command(self, cmd, in_data=None, sudoable=True):
-        if "--attach" in cmd and self.get_option("cuts"):
+        if b"--attach" in cmd.encode() + (in_data or b"") and self.get_option("cuts"):
             for cut in pathlib.Path(self.get_option("cuts")).iterdir():
                 cut.unlink()
                 raise AnsibleConnectionFailure("cut")

@@ -51,6 +51,9 @@ pub enum OptionError {
         /// The parser's words.
         reason: String,
     },
+    /// A value is one that JSON does not have.
+    #[error("an option has the value `{0}`, which is no number")]
+    NoNumber(String),
     /// The executable holds several steps, and none of them has this name.
     #[error("there is no step `{step}`")]
     NoStep {
@@ -100,6 +103,8 @@ impl Explain for OptionError {
             Self::NoStep { known, .. } => {
                 Explanation::new("STEP_UNKNOWN").hint(format!("the steps are {known}; name one with --step"))
             }
+            Self::NoNumber(_) => Explanation::new("OPTION_INVALID")
+                .hint("look for `.nan` and `.inf` in the task's values; quote it if a text was meant"),
         }
     }
 }

@@ -135,6 +135,15 @@ impl OptionTable {
         coerce::table(self, given, "")
     }
 
+    /// Resolved options as they may be shown.
+    #[must_use]
+    pub fn shown(&self, resolved: &Map<String, Value>) -> Map<String, Value> {
+        let is_secret = |name: &str| self.find(name).is_some_and(|option| option.secret);
+        let shown =
+            |name: &str, value: &Value| if is_secret(name) && !value.is_null() { json!("<redacted>") } else { value.clone() };
+        resolved.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+    }
+
     /// The option that answers to `name`.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&OptionSpec> {
