@@ -1,34 +1,19 @@
 use std::{
-    env, fs, io,
+    fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use bundle_builder::{
+    lock,
+    workspace::{Architecture, executable},
+};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, lock};
+use crate::Error;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// A CPU as the collection names it, and the target that makes its executables.
-pub struct Architecture {
-    /// Go's and Debian's name.
-    pub name: &'static str,
-    pub target: &'static str,
-}
-
-/// Every CPU that an executable can be made for.
-pub const ARCHITECTURES: [Architecture; 2] = [
-    Architecture { name: "amd64", target: "x86_64-unknown-linux-gnu" },
-    Architecture { name: "arm64", target: "aarch64-unknown-linux-gnu" },
-];
-
-/// The CPU of the machine that builds.
-#[must_use]
-pub fn native() -> &'static Architecture {
-    if cfg!(target_arch = "aarch64") { &ARCHITECTURES[1] } else { &ARCHITECTURES[0] }
-}
 
 /// Builds `dist/k8slab-capi-VERSION.tar.gz` with executables for these CPUs, unless what is there holds the same.
 pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> {
@@ -55,21 +40,6 @@ pub fn build(root: &Path, architectures: &[&Architecture]) -> Result<(), Error> 
     pack.args(["collection", "build", "--force", "--output-path"]).arg(&dist).arg(&stage);
     run(pack)?;
     fs::write(&packed, digest).map_err(Error::at(&packed))
-}
-
-/// Compiles a package of the workspace for a CPU, as one of cargo's profiles says. Returns where its executable of this name is.
-pub fn executable(root: &Path, architecture: &Architecture, profile: &str, package: &str, name: &str) -> Result<PathBuf, Error> {
-    let rust_flags = format!("CARGO_TARGET_{}_RUSTFLAGS", architecture.target.to_uppercase().replace('-', "_"));
-    let target = root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(root)
-        // Static, so that it runs whatever C library the host has.
-        .env(rust_flags, "-C target-feature=+crt-static")
-        .args(["build", "--profile", profile, "--package", package, "--target", architecture.target, "--target-dir"])
-        .arg(&target);
-    run(cargo)?;
-    Ok(target.join(architecture.target).join(profile).join(name))
 }
 
 fn assemble(root: &Path, stage: &Path, executables: &[(&str, PathBuf)]) -> Result<(), Error> {

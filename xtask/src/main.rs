@@ -1,9 +1,7 @@
 //! Generated files, packaging and the offline bundle: `cargo xtask --help`.
 
-mod bundle;
 mod collection;
 mod generate;
-mod lock;
 mod routing;
 
 use std::{
@@ -12,6 +10,7 @@ use std::{
     process::ExitCode,
 };
 
+use bundle_builder::workspace::{ARCHITECTURES, Architecture, native};
 use clap::{Arg, ArgAction, Command};
 use converge::Explain as _;
 
@@ -27,7 +26,7 @@ enum Error {
     #[error("not as generated, run `cargo xtask generate`: {}", .0.join(", "))]
     Stale(Vec<String>),
     #[error(transparent)]
-    Bundle(#[from] bundle::Error),
+    Bundle(#[from] bundle_builder::Error),
 }
 
 impl Error {
@@ -63,21 +62,21 @@ fn main() -> ExitCode {
                 Arg::new("arch")
                     .long("arch")
                     .action(ArgAction::Append)
-                    .value_parser(collection::ARCHITECTURES.map(|arch| arch.name))
-                    .default_value(collection::native().name)
+                    .value_parser(ARCHITECTURES.map(|arch| arch.name))
+                    .default_value(native().name)
                     .help("CPU to carry executables for; may be repeated"),
             ),
         )
-        .subcommand(bundle::command());
+        .subcommand(bundle_builder::command());
     let outcome = match command.get_matches().subcommand() {
         Some(("generate", options)) => generate::run(&root(), options.get_flag("check")),
         Some(("collection", options)) => {
-            let asked = |arch: &&collection::Architecture| {
+            let asked = |arch: &&Architecture| {
                 options.get_many("arch").is_some_and(|mut names| names.any(|name: &String| name == arch.name))
             };
-            collection::build(&root(), &collection::ARCHITECTURES.iter().filter(asked).collect::<Vec<_>>())
+            collection::build(&root(), &ARCHITECTURES.iter().filter(asked).collect::<Vec<_>>())
         }
-        Some(("bundle", options)) => bundle::run(&root(), options).map_err(Error::from),
+        Some(("bundle", options)) => bundle_builder::run(&root(), options).map_err(Error::from),
         _ => Ok(()),
     };
     match outcome {

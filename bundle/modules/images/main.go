@@ -1,4 +1,4 @@
-// Assembles container images from static executables into one archive that container runtimes import. Images that list the
+// Assembles container images from files of this machine into one archive that container runtimes import. Images that list the
 // same files share the layer. The recipe comes as JSON on the standard input.
 package main
 
@@ -37,7 +37,7 @@ type image struct {
 	Files []file `json:"files"`
 }
 
-// file is an executable from this machine, or a link to another of the image.
+// file is one of this machine, or a link to another of the image.
 type file struct {
 	Path   string `json:"path"`
 	Source string `json:"source,omitempty"`
@@ -152,9 +152,25 @@ func writeFile(writer *tar.Writer, one file) error {
 	if err != nil {
 		return err
 	}
-	if err := writer.WriteHeader(&tar.Header{Name: one.Path[1:], Size: int64(len(content)), Mode: 0o755}); err != nil {
+	mode, err := modeOf(one.Source)
+	if err != nil {
+		return err
+	}
+	if err := writer.WriteHeader(&tar.Header{Name: one.Path[1:], Size: int64(len(content)), Mode: mode}); err != nil {
 		return err
 	}
 	_, err = writer.Write(content)
 	return err
+}
+
+// modeOf is the same on every machine, whatever its umask is.
+func modeOf(file string) (int64, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0, err
+	}
+	if info.Mode()&0o100 != 0 {
+		return 0o755, nil
+	}
+	return 0o644, nil
 }

@@ -6,10 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::Error;
+use crate::Error;
 
 /// The oldest Go that all modules are content with.
-const GO: (u32, u32) = (1, 25);
+const GO: (u32, u32) = (1, 26);
 
 /// What a build needs of this machine.
 #[derive(Default)]

@@ -1,22 +1,29 @@
-//! The offline bundle: building, verifying and listing it.
+//! The offline bundle: building, downloading, verifying and listing it, as `cargo xtask bundle` does.
+//!
+//! A part is made when something that it is made of has changed, or when it is not as it was made. Whatever is broken off goes on where it
+//! was; a folder is filled by one build at a time, and its manifest never lists what is not there.
 
+mod archive;
 mod builder;
 mod definition;
 mod error;
 mod fetch;
+mod files;
 mod filling;
 mod instance;
+pub mod lock;
 mod modules;
 mod part;
 mod program;
 mod reference;
 mod registry;
+mod rendered;
 #[cfg(test)]
 mod site;
 mod streams;
 mod tools;
 mod upstream;
-mod workspace;
+pub mod workspace;
 
 use std::{
     env, fs,
@@ -28,8 +35,6 @@ use std::{
 use bundle::{Bundle, Entry, Source};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use filling::Filling;
-
-use crate::lock;
 
 pub use error::Error;
 

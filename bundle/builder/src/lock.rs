@@ -1,3 +1,5 @@
+//! One build at a time.
+
 use std::{
     fs::File,
     io::{self, Write as _},

@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bundle::{Entry, Role, digest};
+use bundle::{Entry, Role};
 use serde::Serialize;
 
-use super::{
+use crate::{
     Error,
     definition::{self, Modules},
     part::{Inputs, Notes},
@@ -43,7 +43,6 @@ pub struct Builder<'a> {
     pub modules: &'a Modules,
     /// What was looked at in this run.
     built: Mutex<BTreeMap<String, Arc<Built>>>,
-    archived: Mutex<BTreeMap<String, Entry>>,
 }
 
 /// A program that is built.
@@ -58,7 +57,7 @@ impl<'a> Builder<'a> {
     pub fn new(root: &Path, work: &Path, bundle: &Path, definition: &'a Definition, go: String, notes: Notes) -> Self {
         Self {
             go,
-            architecture: crate::collection::native().name,
+            architecture: crate::workspace::native().name,
             root: root.to_owned(),
             source: root.join("bundle"),
             definition: &definition.path,
@@ -67,16 +66,11 @@ impl<'a> Builder<'a> {
             notes,
             modules: &definition.modules,
             built: Mutex::default(),
-            archived: Mutex::default(),
         }
     }
 
     pub fn built(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Built>>> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn archived(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.archived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn entry(&self, path: String, role: Role, name: &str, version: &str) -> Entry {
@@ -100,14 +94,10 @@ impl<'a> Builder<'a> {
         Inputs::of(&self.root, definition, files, parts)
     }
 
-    /// With the digest of the file as it lies in the bundle.
-    pub fn sealed(&self, entry: Entry) -> Result<Entry, Error> {
-        let output = self.bundle.join(&entry.path);
-        Ok(Entry { sha256: digest(&output).map_err(Error::at(&output))?, ..entry })
-    }
-
-    pub fn output(&self, path: &str) -> PathBuf {
-        self.bundle.join(path)
+    /// Makes the one file of an entry, unless it is there and made of the same.
+    pub fn make_file(&self, entry: Entry, inputs: &Inputs, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<Entry, Error> {
+        let made = self.notes.make(&[&self.bundle.join(&entry.path)], inputs, |unfinished| make(&unfinished[0]))?;
+        Ok(Entry { sha256: made.whole, ..entry })
     }
 
     pub fn inconsistent(&self, problem: String) -> Error {

@@ -7,6 +7,7 @@ use converge::{Explain, Explanation};
 
 /// What ends a task on the bundle before it is done.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what it is")]
 pub enum Error {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
@@ -33,8 +34,8 @@ pub enum Error {
     GoTooOld { found: String, needed: String },
     #[error("`{command}` {outcome}\n{words}")]
     Command { command: String, outcome: String, words: String },
-    #[error("{0}: {1}")]
-    Compilation(String, String),
+    #[error("{package}: {outcome}")]
+    Compilation { package: String, outcome: String },
     #[error("{url}: {reason}")]
     Download { url: String, reason: String },
     #[error("{url} answers with status {status}")]
@@ -51,7 +52,7 @@ pub enum Error {
     ChecksumMissing { checksums: String, file: String },
 }
 
-const GO: &str = "install Go 1.25 or later from go.dev/dl, or with `apt-get install -t bookworm-backports golang-go`";
+const GO: &str = "install Go 1.26 or later from go.dev/dl";
 
 fn names(missing: &[(String, &str)]) -> String {
     missing.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
@@ -75,7 +76,7 @@ fn installation(missing: &[(String, &str)]) -> Vec<String> {
 }
 
 impl Error {
-    pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
     }
@@ -99,7 +100,7 @@ impl Explain for Error {
             Self::NotRoot => Explanation::new("NOT_ROOT")
                 .hint("run it as root, or name with --only the parts that are no instance images"),
             Self::GoTooOld { .. } => Explanation::new("GO_TOO_OLD").hint(GO),
-            Self::Command { .. } | Self::Compilation(..) => Explanation::new("COMMAND_FAILED"),
+            Self::Command { .. } | Self::Compilation { .. } => Explanation::new("COMMAND_FAILED"),
             Self::Download { .. } => Explanation::new("DOWNLOAD_FAILED").hint(
                 "run again: what was downloaded is kept, and the rest is fetched; a proxy is taken from https_proxy",
             ),

@@ -7,7 +7,7 @@ use std::{
 
 use bundle::{Bundle, Entry, MANIFEST, Manifest, Source};
 
-use super::Error;
+use crate::Error;
 use crate::lock;
 
 /// A bundle that is being filled: after each part, its manifest lists what is there.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str) -> Entry {
-        super::super::tests::entry(path, Role::Executable)
+        crate::tests::entry(path, Role::Executable)
     }
 
     fn listed(folder: &Path) -> Vec<String> {

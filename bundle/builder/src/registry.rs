@@ -9,7 +9,7 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
+use crate::{
     Error,
     definition::PulledImage,
     fetch::{Downloads, beside},

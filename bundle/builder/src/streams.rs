@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use bundle::{Entry, Role};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Error, definition::PublishedInstance, fetch::Downloads, instance::fingerprint};
+use crate::{Error, definition::PublishedInstance, fetch::Downloads, files};
 
 /// Where a server says what lists it has.
 const INDEX: &str = "streams/v1/index.json";
@@ -102,7 +102,7 @@ pub async fn fetch(downloads: &Downloads, wanted: &PublishedInstance, bundle: &P
         });
     }
     let files: Vec<_> = entries.iter().map(|entry| bundle.join(&entry.path)).collect();
-    let actual = fingerprint(&files)?;
+    let actual = files::digest(&files)?;
     if actual != found.fingerprint {
         for file in &files {
             fs::remove_file(file).map_err(Error::at(file))?;

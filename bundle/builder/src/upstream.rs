@@ -5,7 +5,7 @@ use std::{fmt, fs::File, path::Path, process::Command, time::Instant};
 use bundle::{Entry, Role, digest};
 use serde::Deserialize;
 
-use super::{
+use crate::{
     Error, chosen,
     definition::{self, Digest, PublishedInstance, PulledArchive, Release, Upstream},
     fetch::{Downloads, beside},
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_definition_can_be_read() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bundle/upstream.toml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../upstream.toml");
         let upstream: Upstream = definition::read(&path).unwrap();
         for release in &upstream.files {
             let version = release.version.replace('+', "%2B");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 use bundle::Role;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
+use crate::{
     Error,
     reference::{ContentDigest, Reference},
 };
@@ -37,6 +37,9 @@ pub struct Program {
     pub package: String,
     /// The module whose version it has.
     pub module: String,
+    /// The version that this is released as, where the module's own is that of something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// It has C in it, and is linked statically.
     #[serde(default)]
     pub cgo: bool,
@@ -55,7 +58,8 @@ pub struct Program {
 #[serde(deny_unknown_fields)]
 pub struct Crate {
     pub version: String,
-    pub origin: String,
+    /// Where it is in the work tree.
+    pub folder: String,
 }
 
 /// A program that lies in the bundle under its own name.
@@ -65,6 +69,16 @@ pub struct Executable {
     pub name: String,
     pub program: String,
     pub differs: Option<String>,
+    /// Made when it is asked for by name, and kept as it should be from then on.
+    #[serde(default, skip_serializing)]
+    pub on_request: bool,
+}
+
+impl Executable {
+    /// Where it is in a bundle.
+    pub fn path(&self) -> String {
+        format!("bin/{}", self.name)
+    }
 }
 
 /// The stand-in for k3s.
@@ -153,7 +167,7 @@ pub struct Archive {
     pub files: BTreeMap<String, String>,
     #[serde(default)]
     pub links: BTreeMap<String, String>,
-    /// and programs of Debian, by their paths, from a system of this recipe.
+    /// and files of Debian, by patterns of their paths, from a system of this recipe.
     #[serde(default)]
     pub debian: Vec<String>,
     pub debian_recipe: Option<String>,

@@ -1,23 +1,22 @@
 //! LXD images of Debian systems.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    slice,
 };
 
-use bundle::{Entry, Role, hexadecimal};
+use bundle::{Entry, Role};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use super::{
+use crate::{
     Error,
     builder::{Builder, origins},
     definition::{Archive, Instance},
+    files::sources,
     part::Inputs,
-    program::sources,
     tools::run,
 };
 
@@ -34,7 +33,6 @@ impl Builder<'_> {
     /// An image in its two parts.
     pub fn instance(&self, instance: &Instance) -> Result<Vec<Entry>, Error> {
         let folder = instance.folder();
-        let output = self.output(&folder);
         let tree = self.tree(&instance.recipe)?;
         let programs = self.programs(instance.files.values())?;
         let named = |name: &String| {
@@ -53,13 +51,13 @@ impl Builder<'_> {
         parts.extend(archives.iter().map(|archive| &archive.inputs));
         parts.push(&tree.inputs);
         let inputs = self.inputs(instance, &files, &parts)?;
-        let rootfs = output.join("rootfs.squashfs");
-        self.notes.make(&rootfs, &inputs, || {
+        let outputs = ["metadata.tar.gz", "rootfs.squashfs"].map(|file| self.bundle.join(&folder).join(file));
+        let made = self.notes.make(&[&outputs[0], &outputs[1]], &inputs, |unfinished| {
             let overlay = self.work.join(&folder);
             let path_of = |name: &String| programs[name.as_str()].path.as_path();
             lay_out(&overlay.join("rootfs"), instance, path_of)?;
             let mut make = self.make_instances("image");
-            make.arg(&tree.path).args([&output]).arg(&instance.description);
+            make.arg(&tree.path).arg(unfinished[0].parent().unwrap_or(Path::new("/"))).arg(&instance.description);
             make.args([recipes.join(COMMON), recipes.join(&instance.recipe), overlay]);
             if !archives.is_empty() {
                 make.arg("--").args(archives.iter().map(|archive| &archive.path));
@@ -67,15 +65,17 @@ impl Builder<'_> {
             run(&mut make).map(drop)
         })?;
 
-        let entry = |file: &str, role| {
+        let entry = |number: usize, role| {
+            let file = outputs[number].file_name().unwrap_or_default().to_string_lossy();
             let origin = ["Debian", &origins(programs.values())].join(" ").trim_end().to_owned();
             let entry = self.entry(format!("{folder}/{file}"), role, &instance.alias, &instance.version);
-            self.sealed(Entry { origin, differs: differs(instance, &wanted), ..entry })
+            Entry { origin, sha256: made.digests[number].clone(), differs: differs(instance, &wanted), ..entry }
         };
-        let fingerprint = Some(fingerprint(&[output.join("metadata.tar.gz"), rootfs])?);
+        let images = archives.iter().flat_map(|archive| archive.references.clone()).collect();
         let mut entries = vec![
-            entry("metadata.tar.gz", Role::InstanceMetadata)?,
-            Entry { fingerprint, ..entry("rootfs.squashfs", Role::InstanceImage)? },
+            entry(0, Role::InstanceMetadata),
+            // LXD calls an image by the digest of both.
+            Entry { images, fingerprint: Some(made.whole.clone()), ..entry(1, Role::InstanceImage) },
         ];
         // Those that lie in the bundle too may have been made anew for this.
         for archive in wanted.into_iter().filter(|archive| !archive.inside) {
@@ -92,17 +92,20 @@ impl Builder<'_> {
         files.extend(folders.iter().map(|folder| folder.join("packages")));
         let path = self.work.join(format!("systems/{recipe}.tar"));
         let inputs = self.inputs(&"tree", &files, &[])?;
-        self.notes.make(&path, &inputs, || run(self.make_instances("tree").arg(&path).args(&folders)).map(drop))?;
+        self.notes
+            .make(&[&path], &inputs, |unfinished| run(self.make_instances("tree").args(unfinished).args(&folders)).map(drop))?;
         Ok(Made { path, inputs })
     }
 
-    /// A folder with programs of such a system, and the libraries that they need.
-    pub fn debian_programs(&self, recipe: &str, programs: &[String]) -> Result<Made, Error> {
+    /// A folder with files of such a system, for the images of an archive.
+    pub fn debian_files(&self, recipe: &str, archive: &Archive) -> Result<Made, Error> {
         let tree = self.tree(recipe)?;
-        let path = self.work.join(format!("systems/{recipe}-programs"));
-        let inputs = self.inputs(&json!(programs), &[], &[&tree.inputs])?;
-        self.notes
-            .make(&path, &inputs, || run(self.make_instances("programs").arg(&tree.path).arg(&path).args(programs)).map(drop))?;
+        let script = self.source.join("instances/files");
+        let path = self.work.join(format!("files/{}", archive.name));
+        let inputs = self.inputs(&json!(archive.debian), slice::from_ref(&script), &[&tree.inputs])?;
+        self.notes.make(&[&path], &inputs, |unfinished| {
+            run(Command::new(&script).arg(&tree.path).args(unfinished).args(&archive.debian)).map(drop)
+        })?;
         Ok(Made { path, inputs })
     }
 
@@ -143,41 +146,4 @@ fn lay_out<'a>(folder: &Path, instance: &Instance, path_of: impl Fn(&String) -> 
         symlink(target, &place).map_err(Error::at(&place))?;
     }
     Ok(())
-}
-
-/// How LXD calls an image of these files.
-pub fn fingerprint(files: &[PathBuf]) -> Result<String, Error> {
-    let mut digest = Sha256::new();
-    for file in files {
-        let read = File::open(file).and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut digest)));
-        read.map_err(Error::at(file))?;
-    }
-    Ok(hexadecimal(&digest.finalize()))
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fingerprint_is_of_both_files_in_turn() {
-        let folder = tempfile::tempdir().unwrap();
-        let (metadata, rootfs) = (folder.path().join("metadata"), folder.path().join("rootfs"));
-        fs::write(&metadata, "meta").unwrap();
-        fs::write(&rootfs, "root").unwrap();
-        assert_eq!(fingerprint(&[metadata, rootfs]).unwrap(), hexadecimal(&Sha256::digest("metaroot")));
-    }
 }

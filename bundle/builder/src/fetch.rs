@@ -14,7 +14,7 @@ use reqwest::{
     redirect::{Attempt, Policy},
 };
 
-use super::Error;
+use crate::Error;
 
 /// How long after each failure it is tried again. One that brought something new does not count.
 const PAUSES: [Duration; 4] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
