@@ -258,10 +258,11 @@ mod tests {
         assert_eq!(chosen(&["haproxy", "k3s"]).unwrap(), ["executable k3s", "instance image haproxy"]);
         assert_eq!(chosen(&["cluster-api"]).unwrap(), ["provider cluster-api", "images cluster-api"]);
         let (older, all) = ("instance image kubeadm/v1.34.4", Part::all(&modules).len());
-        let on_request = 1;
+        let on_request = 2;
         assert_eq!(chosen(&["kubeadm/v1.34.4"]).unwrap(), [older]);
         assert_eq!(chosen(&[]).unwrap().len(), all - on_request);
         fs::create_dir_all(bundle.path().join("instances/kubeadm-v1.34.4")).unwrap();
+        fs::create_dir_all(bundle.path().join("bin/helm3")).unwrap();
         assert_eq!(chosen(&[]).unwrap().len(), all);
         let error = chosen(&["haproxi"]).unwrap_err();
         assert_eq!(error.code(), "BUNDLE_PART_UNKNOWN");

@@ -3,6 +3,7 @@ module k8slab.capi/bundle/kubernetes
 go 1.25.0
 
 require (
+	github.com/ishidawataru/sctp v0.0.0-20250521072954-ae8eb7fa7995 // indirect
 	github.com/spf13/cobra v1.10.0
 	go.etcd.io/etcd/server/v3 v3.6.5
 	k8s.io/component-base v0.35.0

@@ -25,6 +25,7 @@ import (
 )
 
 var programs = map[string]func(){
+	"agnhost":                 command(newAgnhostCommand),
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllermanager.NewControllerManagerCommand),
