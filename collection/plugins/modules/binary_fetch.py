@@ -8,9 +8,9 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: binary_fetch
-short_description: Converge kubectl, clusterctl and k3s on the host
+short_description: Converge kubectl, clusterctl, Helm and k3s on the host
 description:
-  - Converge kubectl, clusterctl and k3s on the host.
+  - Converge kubectl, clusterctl, Helm and k3s on the host.
   - >-
     Each is downloaded, or taken from a folder, compared with its checksum, tried
     out, and only then put in its place.
@@ -105,6 +105,11 @@ options:
       - Whether the step runs its section C(clusterctl).
     type: bool
     default: true
+  flow_control_helm:
+    description:
+      - Whether the step runs its section C(helm).
+    type: bool
+    default: true
   flow_control_k3s:
     description:
       - Whether the step runs its section C(k3s).
@@ -120,6 +125,54 @@ options:
       - Group of the folder and of the tools.
     type: str
     default: root
+  helm_checksum_entry:
+    description:
+      - Its name in a list of checksums; only used with O(helm_checksum_style=manifest).
+      - If unset, the name of its release's file.
+    type: str
+  helm_checksum_sha256:
+    description:
+      - The checksum itself.
+      - Beside one from O(helm_checksum_url), both must agree.
+    type: str
+  helm_checksum_style:
+    description:
+      - What form its checksum has.
+      - "V(plain): A file that begins with it."
+      - "V(manifest): A file with a line for each of several files."
+      - "V(pinned): An option, and no file."
+    type: str
+    default: plain
+    choices:
+      - plain
+      - manifest
+      - pinned
+  helm_checksum_url:
+    description:
+      - Where the checksum of that file is.
+      - If unset, O(helm_url) with C(.sha256).
+    type: str
+  helm_dest_filename:
+    description:
+      - Its name in the folder.
+    type: str
+    default: helm
+  helm_enabled:
+    description:
+      - Whether Helm is placed.
+    type: bool
+    default: true
+  helm_url:
+    description:
+      - "Where Helm is: a URL of scheme https or file; a folder's is the one that holds it."
+      - If unset, its release.
+      - Out of a file whose name ends with C(.tar.gz), its program is taken.
+    type: str
+  helm_version:
+    description:
+      - Version of Helm; 3.19 at least.
+    type: str
+    default: v4.3.1
   k3s_checksum_entry:
     description:
       - Its name in a list of checksums; only used with O(k3s_checksum_style=manifest).

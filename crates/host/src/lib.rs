@@ -3,6 +3,7 @@
 //! Everything is taken below a [`Root`], so that a step can work on an image or a chroot as well as on the running machine.
 
 mod account;
+pub mod archive;
 #[cfg(feature = "download")]
 pub mod download;
 mod ended;

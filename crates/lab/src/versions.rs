@@ -8,6 +8,8 @@ pub const KUBERNETES: &str = "v1.35.0";
 pub const KUBECTL: &str = "v1.35.3";
 /// clusterctl, which is Cluster API's version too.
 pub const CLUSTERCTL: &str = "v1.12.5";
+/// Helm, which installs what clusters run on.
+pub const HELM: &str = "v4.3.1";
 /// cert-manager, which Cluster API's webhooks have their certificates from.
 pub const CERT_MANAGER: &str = "v1.20.1";
 /// The infrastructure provider.

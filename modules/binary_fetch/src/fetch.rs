@@ -7,7 +7,7 @@ use std::{
 
 use converge::{Change, Failure, Section};
 use host::{
-    Owner, Root,
+    Owner, Root, archive,
     file::{self, Attributes},
 };
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,16 @@ pub(crate) struct Record {
     version: String,
     arch: String,
     sha256: String,
+    /// The SHA-256 of the archive that it was taken out of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    archive: Option<String>,
+}
+
+impl Record {
+    /// The checksum of the file as it came from its source.
+    fn download(&self) -> &str {
+        self.archive.as_ref().unwrap_or(&self.sha256)
+    }
 }
 
 #[derive(Default)]
@@ -44,13 +54,13 @@ pub(crate) struct Live {
     owner: Owner,
     found: Option<(Attributes, String)>,
     record: Option<Record>,
-    /// The checksum that the tool must have.
+    /// The checksum that the tool must have, or the archive with it.
     expected: String,
 }
 
 pub(crate) enum ToolChange {
-    /// Download or copy it, compare its checksum, try it out, put it in its place.
-    Place { path: PathBuf, before: Option<String>, after: Record, owner: Owner },
+    /// Download or copy it, compare its checksum, unpack it, try it out, put it in its place.
+    Place { path: PathBuf, before: Option<String>, version: String, expected: String, owner: Owner },
     /// It is in its place, but nothing says that it was tried out.
     TryOut { path: PathBuf, after: Record },
     /// It is right but for owner and mode.
@@ -79,24 +89,36 @@ impl<'a, T: Tool> Fetch<'a, T> {
         self.path.with_file_name(format!(".{}.json", self.tool.file_name))
     }
 
-    /// The record, unless it is of another version. One that cannot be read is no record.
+    /// The record, unless it is of another version or of a source of another kind. One that cannot be read is no record.
     fn record(&self) -> Result<Option<Record>, host::Error> {
         let text = Root::default().read(self.record_path())?;
         let record: Option<Record> = text.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(record.filter(|record| record.version == self.tool.version && record.arch == self.tool.arch.name()))
+        let is_of_it = |record: &Record| {
+            let as_packed = record.archive.is_some() == self.tool.member.is_some();
+            as_packed && record.version == self.tool.version && record.arch == self.tool.arch.name()
+        };
+        Ok(record.filter(is_of_it))
     }
 
-    async fn place(&self, record: &Record, owner: Owner) -> Result<(), Error> {
+    async fn place(&self, expected: &str, owner: Owner) -> Result<(), Error> {
         let source = &self.tool.source;
         let copy = source.copy(&self.tool.asset, &self.path, self.silence()).await?;
-        if copy.sha256 != record.sha256 {
-            let (expected, found) = (record.sha256.clone(), copy.sha256);
+        if copy.sha256 != expected {
+            let (expected, found) = (expected.to_owned(), copy.sha256);
             return Err(Error::ChecksumMismatch { place: source.to_string(), expected, found });
         }
-        let complete = copy.file.seal(owner, self.mode())?;
+        let (file, sha256) = match &self.tool.member {
+            Some(member) => archive::take_out(copy.file, member, &self.path).await?,
+            None => (copy.file, copy.sha256),
+        };
+        let complete = file.seal(owner, self.mode())?;
         self.try_out(complete.path()).await?;
         complete.publish()?;
-        self.remember(record)
+        self.remember(&self.new_record(sha256, self.tool.member.as_ref().map(|_| expected.to_owned())))
+    }
+
+    fn new_record(&self, sha256: String, archive: Option<String>) -> Record {
+        Record { version: self.tool.version.clone(), arch: self.tool.arch.name().to_owned(), sha256, archive }
     }
 
     async fn try_out(&self, program: &Path) -> Result<(), Error> {
@@ -125,7 +147,7 @@ impl<'a, T: Tool> Fetch<'a, T> {
 
     async fn carry_out(&self, change: &ToolChange) -> Result<(), Error> {
         match change {
-            ToolChange::Place { after, owner, .. } => self.place(after, *owner).await,
+            ToolChange::Place { expected, owner, .. } => self.place(expected, *owner).await,
             ToolChange::TryOut { path, after } => {
                 self.try_out(path).await?;
                 self.remember(after)
@@ -141,7 +163,7 @@ impl<'a, T: Tool> Fetch<'a, T> {
             None => None,
         };
         let record = self.record()?;
-        let recorded = record.as_ref().map(|record| record.sha256.as_str());
+        let recorded = record.as_ref().map(Record::download);
         let expected = match self.tool.checksum.known(recorded)? {
             Some(expected) => expected,
             None => self.tool.checksum.fetch(self.silence()).await?,
@@ -162,11 +184,17 @@ impl<T: Tool> Section for Fetch<'_, T> {
     fn plan(&self, live: &Live) -> Result<Vec<ToolChange>, Failure> {
         let path = self.path.clone();
         let wanted = Attributes { owner: live.owner, mode: self.mode() };
-        let record =
-            Record { version: self.tool.version.clone(), arch: self.tool.arch.name().to_owned(), sha256: live.expected.clone() };
-        let Some((attributes, _)) = live.found.as_ref().filter(|(_, sha256)| *sha256 == record.sha256) else {
+        // What an archive holds is known once it was unpacked.
+        let record = match self.tool.member {
+            Some(_) => live.record.clone().filter(|record| record.download() == live.expected),
+            None => Some(self.new_record(live.expected.clone(), None)),
+        };
+        let right =
+            record.and_then(|record| Some((record, live.found.as_ref()?))).filter(|(record, (_, sha256))| *sha256 == record.sha256);
+        let Some((record, (attributes, _))) = right else {
             let before = live.found.as_ref().map(|(_, sha256)| sha256.clone());
-            return Ok(vec![ToolChange::Place { path, before, after: record, owner: live.owner }]);
+            let (version, expected) = (self.tool.version.clone(), live.expected.clone());
+            return Ok(vec![ToolChange::Place { path, before, version, expected, owner: live.owner }]);
         };
         let mut changes = Vec::new();
         if *attributes != wanted {
@@ -195,7 +223,7 @@ impl fmt::Display for ToolChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path().display();
         match self {
-            Self::Place { after, .. } => write!(f, "place {path} {}", after.version),
+            Self::Place { version, .. } => write!(f, "place {path} {version}"),
             Self::TryOut { after, .. } => write!(f, "try {path} {} out", after.version),
             Self::SetAttributes { .. } => write!(f, "set owner and mode of {path}"),
         }
@@ -217,7 +245,7 @@ impl Change for ToolChange {
 
     fn after(&self) -> Value {
         match self {
-            Self::Place { after, .. } => json!({"sha256": after.sha256}),
+            Self::Place { expected, .. } => json!({"sha256": expected}),
             Self::TryOut { .. } => json!({"tried": true}),
             Self::SetAttributes { after, .. } => shown(*after),
         }
@@ -232,14 +260,14 @@ fn shown(attributes: Attributes) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool::Kubectl;
+    use crate::tool::{Helm, Kubectl};
 
     #[test]
     fn plans() {
         let step = BinaryFetch::default();
         let fetch = Fetch::<Kubectl>::new(&step, Kubectl::declare(&step).unwrap(), "/bin/kubectl".into());
         let attributes = |user, mode| Attributes { owner: Owner { user, group: 0 }, mode };
-        let record = Record { version: "v1.35.3".into(), arch: "amd64".into(), sha256: "aa".into() };
+        let record = fetch.new_record("aa".into(), None);
         for (case, found, record, expected) in [
             ("not there", None, None, "place /bin/kubectl v1.35.3"),
             ("right", Some((attributes(0, 0o755), "aa")), Some(&record), ""),
@@ -251,6 +279,25 @@ mod tests {
             let found = found.map(|(attributes, sha256)| (attributes, sha256.to_owned()));
             let live = Live { owner: Owner::default(), found, record: record.cloned(), expected: "aa".into() };
             let plan = fetch.plan(&live).unwrap();
+            assert_eq!(plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_was_unpacked_is_known_by_its_archive() {
+        let step = BinaryFetch::default();
+        let fetch = Fetch::<Helm>::new(&step, Helm::declare(&step).unwrap(), "/bin/helm".into());
+        let record = |archive: &str| fetch.new_record("aa".into(), Some(archive.into()));
+        for (case, found, record, expected) in [
+            ("not there", None, None, "place /bin/helm v4.3.1"),
+            ("right", Some("aa"), Some(record("tar")), ""),
+            ("another one", Some("bb"), Some(record("tar")), "place /bin/helm v4.3.1"),
+            ("of another archive", Some("aa"), Some(record("other")), "place /bin/helm v4.3.1"),
+            ("nobody knows what it is", Some("aa"), None, "place /bin/helm v4.3.1"),
+        ] {
+            let attributes = Attributes { owner: Owner::default(), mode: 0o755 };
+            let found = found.map(|sha256| (attributes, sha256.to_owned()));
+            let plan = fetch.plan(&Live { owner: Owner::default(), found, record, expected: "tar".into() }).unwrap();
             assert_eq!(plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected, "{case}");
         }
     }

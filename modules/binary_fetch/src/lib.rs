@@ -1,4 +1,4 @@
-//! Places kubectl, clusterctl and k3s on the host, each verified.
+//! Places kubectl, clusterctl, Helm and k3s on the host, each verified.
 
 mod checksum;
 mod error;
@@ -21,9 +21,9 @@ use smart_default::SmartDefault;
 use fetch::Fetch;
 use folder::Folder;
 use source::Source;
-use tool::{Clusterctl, Declared, K3s, Kubectl, Tool};
+use tool::{Clusterctl, Declared, Helm, K3s, Kubectl, Tool};
 
-/// Converge kubectl, clusterctl and k3s on the host.
+/// Converge kubectl, clusterctl, Helm and k3s on the host.
 ///
 /// Each is downloaded, or taken from a folder, compared with its checksum, tried out, and only then put in its place. A record next
 /// to it keeps what was verified, so that a second run needs no network.
@@ -112,6 +112,32 @@ pub struct BinaryFetch {
     #[default("clusterctl".into())]
     #[schemars(regex(pattern = tool::FILE_NAME))]
     pub clusterctl_dest_filename: String,
+    /// Whether Helm is placed.
+    #[default(true)]
+    pub helm_enabled: bool,
+    /// Version of Helm; 3.19 at least.
+    #[default(versions::HELM.into())]
+    #[schemars(regex(pattern = r"^v(3\.(19|[2-9]\d)|[4-9]\d*\.\d+)\.\d+$"), extend("global" = "helm_version"))]
+    pub helm_version: String,
+    /// Where Helm is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release. Out of a file whose
+    /// name ends with C(.tar.gz), its program is taken.
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub helm_url: Option<String>,
+    /// Where the checksum of that file is. If unset, O(helm_url) with C(.sha256).
+    #[schemars(regex(pattern = source::PATTERN))]
+    pub helm_checksum_url: Option<String>,
+    /// What form its checksum has.
+    pub helm_checksum_style: ChecksumStyle,
+    /// The checksum itself. Beside one from O(helm_checksum_url), both must agree.
+    #[schemars(regex(pattern = checksum::PATTERN))]
+    pub helm_checksum_sha256: Option<String>,
+    /// Its name in a list of checksums; only used with O(helm_checksum_style=manifest). If unset, the name of its release's file.
+    #[schemars(length(min = 1))]
+    pub helm_checksum_entry: Option<String>,
+    /// Its name in the folder.
+    #[default("helm".into())]
+    #[schemars(regex(pattern = tool::FILE_NAME))]
+    pub helm_dest_filename: String,
     /// Whether k3s is placed.
     #[default(true)]
     pub k3s_enabled: bool,
@@ -197,7 +223,7 @@ pub struct ToolFacts {
 
 impl Step for BinaryFetch {
     const NAME: &'static str = "binary_fetch";
-    const SECTIONS: &'static [&'static str] = &[Kubectl::NAME, Clusterctl::NAME, K3s::NAME];
+    const SECTIONS: &'static [&'static str] = &[Kubectl::NAME, Clusterctl::NAME, Helm::NAME, K3s::NAME];
     const EXAMPLES: &'static str = "\
 - name: Place the tools
   k8slab.capi.binary_fetch:
@@ -215,7 +241,7 @@ impl Step for BinaryFetch {
         if self.bundle.bundle.is_some() {
             return Ok(());
         }
-        let tools = [Kubectl::declare(self), Clusterctl::declare(self), K3s::declare(self)];
+        let tools = [Kubectl::declare(self), Clusterctl::declare(self), Helm::declare(self), K3s::declare(self)];
         tools.iter().flatten().try_for_each(Declared::check).map_err(Into::into)
     }
 
@@ -225,6 +251,7 @@ impl Step for BinaryFetch {
         run.section(&Folder(self)).await?;
         self.place::<Kubectl>(run, bundle.as_ref(), &mut facts).await?;
         self.place::<Clusterctl>(run, bundle.as_ref(), &mut facts).await?;
+        self.place::<Helm>(run, bundle.as_ref(), &mut facts).await?;
         self.place::<K3s>(run, bundle.as_ref(), &mut facts).await?;
         run.verify(async { Ok(facts) }).await
     }

@@ -33,6 +33,15 @@ impl Source {
         }
     }
 
+    /// What the file is called there, which has this name in a folder.
+    pub(crate) fn of_asset<'a>(&'a self, name: &'a str) -> &'a str {
+        match self {
+            Self::Https(url) => url,
+            Self::File(path) if path.is_dir() => name,
+            Self::File(path) => path.to_str().unwrap_or(name),
+        }
+    }
+
     /// It is a file of this machine that does not exist.
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::File(path) if !path.exists())

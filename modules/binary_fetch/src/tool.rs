@@ -28,6 +28,9 @@ pub(crate) struct Declared {
     pub source: Source,
     /// Its name in a folder.
     pub asset: String,
+    /// The one file that is taken out of it, if it is a packed archive.
+    pub member: Option<String>,
+    /// Of the file as it comes from its source.
     pub checksum: Checksum,
     /// What it is instead, if it is not what its name says.
     pub standin: Option<String>,
@@ -39,7 +42,14 @@ impl Declared {
         let entry = bundle.file(Role::Executable, self.name, self.arch.name())?;
         let checksum = Checksum::pinned(&entry.sha256);
         let standin = entry.instead().map(str::to_owned);
-        Ok(Self { version: entry.version.clone(), source: Source::File(bundle.path(entry)), checksum, standin, ..self })
+        Ok(Self {
+            version: entry.version.clone(),
+            source: Source::File(bundle.path(entry)),
+            member: None,
+            checksum,
+            standin,
+            ..self
+        })
     }
 
     /// Whether there is a checksum to be had at all.
@@ -70,6 +80,7 @@ impl Tool for Kubectl {
             file_name: step.kubectl_dest_filename.clone(),
             source: step.source(step.kubectl_url.as_ref(), &release),
             asset: "kubectl".into(),
+            member: None,
             checksum: Checksum {
                 style: step.kubectl_checksum_style,
                 source: Some(step.source(step.kubectl_checksum_url.as_ref(), &beside)),
@@ -102,12 +113,45 @@ impl Tool for Clusterctl {
             file_name: step.clusterctl_dest_filename.clone(),
             source: step.source(step.clusterctl_url.as_ref(), &release),
             asset,
+            member: None,
             checksum: Checksum {
                 style,
                 source: url.map(|url| step.source(Some(url), url)),
                 pinned: lower(step.clusterctl_checksum_sha256.as_ref()).or(built_in.filter(|_| style == ChecksumStyle::Pinned)),
                 entry: step.clusterctl_checksum_entry.clone(),
             },
+            standin: None,
+        })
+    }
+}
+
+pub(crate) struct Helm;
+
+impl Tool for Helm {
+    const NAME: &'static str = "helm";
+    const VERSION: &'static [&'static str] = &["version", "--short"];
+
+    fn declare(step: &BinaryFetch) -> Option<Declared> {
+        let (version, arch) = (&step.helm_version, step.arch.name());
+        let asset = format!("helm-{version}-linux-{arch}.tar.gz");
+        let release = format!("https://get.helm.sh/{asset}");
+        let url = step.helm_url.as_ref().unwrap_or(&release);
+        let beside = format!("{url}.sha256");
+        let source = step.source(Some(url), url);
+        step.helm_enabled.then(|| Declared {
+            name: Self::NAME,
+            version: version.clone(),
+            arch: step.arch,
+            file_name: step.helm_dest_filename.clone(),
+            member: source.of_asset(&asset).ends_with(".tar.gz").then(|| format!("linux-{arch}/helm")),
+            source,
+            checksum: Checksum {
+                style: step.helm_checksum_style,
+                source: Some(step.source(step.helm_checksum_url.as_ref(), &beside)),
+                pinned: lower(step.helm_checksum_sha256.as_ref()),
+                entry: step.helm_checksum_entry.clone().unwrap_or_else(|| asset.clone()),
+            },
+            asset,
             standin: None,
         })
     }
@@ -136,6 +180,7 @@ impl Tool for K3s {
                 entry: step.k3s_checksum_entry.clone().unwrap_or_else(|| asset.clone()),
             },
             asset,
+            member: None,
             standin: None,
         })
     }
@@ -149,17 +194,20 @@ fn lower(digest: Option<&String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn declared(step: &BinaryFetch) -> [Declared; 3] {
-        [Kubectl::declare(step), Clusterctl::declare(step), K3s::declare(step)].map(Option::unwrap)
+    fn declared(step: &BinaryFetch) -> [Declared; 4] {
+        [Kubectl::declare(step), Clusterctl::declare(step), Helm::declare(step), K3s::declare(step)].map(Option::unwrap)
     }
 
     #[test]
     fn where_releases_are() {
         let url = |source: &Source| source.to_string();
-        let [kubectl, clusterctl, k3s] = declared(&BinaryFetch { arch: Arch::Arm64, ..BinaryFetch::default() });
+        let [kubectl, clusterctl, helm, k3s] = declared(&BinaryFetch { arch: Arch::Arm64, ..BinaryFetch::default() });
         assert_eq!(url(&kubectl.source), "https://dl.k8s.io/release/v1.35.3/bin/linux/arm64/kubectl");
         assert_eq!(url(kubectl.checksum.source.as_ref().unwrap()), format!("{}.sha256", url(&kubectl.source)));
         assert!(url(&clusterctl.source).ends_with("/v1.12.5/clusterctl-linux-arm64"));
+        assert_eq!(url(&helm.source), "https://get.helm.sh/helm-v4.3.1-linux-arm64.tar.gz");
+        assert_eq!(url(helm.checksum.source.as_ref().unwrap()), format!("{}.sha256", url(&helm.source)));
+        assert_eq!(helm.member.as_deref(), Some("linux-arm64/helm"));
         assert!(url(&k3s.source).ends_with("/v1.35.3%2Bk3s1/k3s-arm64"));
         assert!(url(k3s.checksum.source.as_ref().unwrap()).ends_with("/v1.35.3%2Bk3s1/sha256sum-arm64.txt"));
         assert_eq!(k3s.checksum.entry, "k3s-arm64");
@@ -168,15 +216,30 @@ mod tests {
     #[test]
     fn a_folder_holds_the_last_parts_of_the_urls() {
         let step = BinaryFetch { source_dir: Some("/srv/mirror".into()), ..BinaryFetch::default() };
-        let [kubectl, clusterctl, k3s] = declared(&step);
+        let [kubectl, clusterctl, helm, k3s] = declared(&step);
         for (source, expected) in [
             (&kubectl.source, "/srv/mirror/kubectl"),
             (kubectl.checksum.source.as_ref().unwrap(), "/srv/mirror/kubectl.sha256"),
             (&clusterctl.source, "/srv/mirror/clusterctl-linux-amd64"),
+            (&helm.source, "/srv/mirror/helm-v4.3.1-linux-amd64.tar.gz"),
+            (helm.checksum.source.as_ref().unwrap(), "/srv/mirror/helm-v4.3.1-linux-amd64.tar.gz.sha256"),
             (&k3s.source, "/srv/mirror/k3s"),
             (k3s.checksum.source.as_ref().unwrap(), "/srv/mirror/sha256sum-amd64.txt"),
         ] {
             assert_eq!(source.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_program_is_taken_out_of_what_is_packed() {
+        for (url, expected) in [
+            (None, Some("linux-amd64/helm")),
+            (Some("https://mirror.example.org/helm.tar.gz"), Some("linux-amd64/helm")),
+            (Some("https://mirror.example.org/helm"), None),
+            (Some("file:///"), Some("linux-amd64/helm")),
+        ] {
+            let step = BinaryFetch { helm_url: url.map(str::to_owned), ..BinaryFetch::default() };
+            assert_eq!(Helm::declare(&step).unwrap().member.as_deref(), expected, "{url:?}");
         }
     }
 

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use contract::{Machine, Page, Step, Web};
 use serde_json::{Value, json};
@@ -22,6 +23,20 @@ fn sha256(bytes: &[u8]) -> String {
 const KUBECTL: &str = "v1.35.3";
 const K3S: &str = "v1.35.3+k3s1";
 const CLUSTERCTL: &str = "v1.12.5";
+const HELM: &str = "v4.3.1";
+
+/// A release of Helm, with this program.
+fn release(program: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("linux-amd64")).unwrap();
+    let path = folder.path().join("linux-amd64/helm");
+    std::fs::write(&path, program).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let packed =
+        Command::new("tar").args(["--create", "--gzip", "--directory"]).arg(folder.path()).arg("linux-amd64").output().unwrap();
+    assert!(packed.status.success());
+    packed.stdout
+}
 
 /// A server that has all tools, and a folder for them.
 struct Mirror {
@@ -38,7 +53,9 @@ impl Mirror {
         }
         let list = format!("{}  k3s-airgap.tar\n{}  k3s\n", sha256(b"x"), sha256(&program(K3S)));
         web.put("/sha256sum-amd64.txt", Page::Bytes(list.into_bytes()));
-        Self { web, machine: Machine::bare() }
+        let mirror = Self { web, machine: Machine::bare() };
+        mirror.put_helm(&release(&program(HELM)));
+        mirror
     }
 
     fn step(&self) -> Step {
@@ -46,6 +63,8 @@ impl Mirror {
             "clusterctl_enabled": true,
             "clusterctl_url": self.web.url("/clusterctl"),
             "clusterctl_checksum_sha256": sha256(&program(CLUSTERCTL)),
+            "helm_enabled": true,
+            "helm_url": self.web.url("/helm.tar.gz"),
             "k3s_enabled": true,
             "k3s_url": self.web.url("/k3s"),
             "k3s_checksum_url": self.web.url("/sha256sum-amd64.txt"),
@@ -57,8 +76,18 @@ impl Mirror {
             "opt_root": self.machine.at("/opt/capi-lab"),
             "kubectl_url": self.web.url("/kubectl"),
             "clusterctl_enabled": false,
+            "helm_enabled": false,
             "k3s_enabled": false,
         }))
+    }
+
+    fn only_helm(&self) -> Step {
+        self.only_kubectl().args(json!({"kubectl_enabled": false, "helm_enabled": true, "helm_url": self.web.url("/helm.tar.gz")}))
+    }
+
+    fn put_helm(&self, release: &[u8]) {
+        self.web.put("/helm.tar.gz.sha256", Page::Bytes(sha256(release).into_bytes()));
+        self.web.put("/helm.tar.gz", Page::Bytes(release.to_vec()));
     }
 
     fn put_kubectl(&self, bytes: &[u8]) {
@@ -74,7 +103,7 @@ impl Mirror {
 /// A bundle with all tools, of which k3s is a stand-in.
 fn bundle() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let entries: Vec<Value> = [("kubectl", "v1.35.0"), ("clusterctl", CLUSTERCTL), ("k3s", "v1.35.0+k3s0")]
+    let entries: Vec<Value> = [("kubectl", "v1.35.0"), ("clusterctl", CLUSTERCTL), ("helm", HELM), ("k3s", "v1.35.0+k3s0")]
         .iter()
         .map(|(name, version)| {
             std::fs::write(folder.path().join(name), program(version)).unwrap();
@@ -122,7 +151,11 @@ fn tools_are_placed_once_and_then_need_no_network() {
     let step = mirror.step();
     let planned = step.check().expect_changed();
     assert!(!mirror.machine.at("/opt").exists(), "check mode leaves no trace");
-    assert_eq!(mirror.web.requests(), ["/kubectl.sha256", "/sha256sum-amd64.txt"], "and reads only what is small");
+    assert_eq!(
+        mirror.web.requests(),
+        ["/kubectl.sha256", "/helm.tar.gz.sha256", "/sha256sum-amd64.txt"],
+        "and reads only what is small"
+    );
 
     let done = step.run().expect_changed();
     assert_eq!(planned.json["changes"], done.json["changes"], "check mode said what the run does");
@@ -132,7 +165,7 @@ fn tools_are_placed_once_and_then_need_no_network() {
         json!({"path": mirror.machine.at("/opt/capi-lab/bin/k3s"), "version": K3S, "sha256": sha256(&program(K3S)), "changed": true})
     );
     let mode = |path: &str| mirror.machine.at(path).metadata().unwrap().mode() & 0o777;
-    assert_eq!(["kubectl", "clusterctl", "k3s"].map(|tool| mode(&format!("/opt/capi-lab/bin/{tool}"))), [0o755; 3]);
+    assert_eq!(["kubectl", "clusterctl", "helm", "k3s"].map(|tool| mode(&format!("/opt/capi-lab/bin/{tool}"))), [0o755; 4]);
 
     let requests = mirror.web.requests().len();
     let again = step.run().expect_unchanged();
@@ -149,6 +182,9 @@ fn a_folder_is_as_good_as_a_server() {
         machine.write(&format!("/mirror/{name}"), std::str::from_utf8(&bytes).unwrap());
     }
     machine.write("/mirror/kubectl.sha256", &sha256(&program(KUBECTL)));
+    let helm = release(&program(HELM));
+    std::fs::write(machine.at("/mirror/helm-v4.3.1-linux-amd64.tar.gz"), &helm).unwrap();
+    machine.write("/mirror/helm-v4.3.1-linux-amd64.tar.gz.sha256", &sha256(&helm));
     let folder = Step::new("binary_fetch").args(json!({
         "bin_dir": machine.at("/tools"),
         "source_dir": machine.at("/mirror"),
@@ -165,12 +201,65 @@ fn a_folder_is_as_good_as_a_server() {
         "kubectl_url": url("/mirror/kubectl"),
         "clusterctl_url": url("/mirror"),
         "clusterctl_checksum_sha256": sha256(&program(CLUSTERCTL)),
+        "helm_enabled": false,
         "k3s_enabled": false,
     }));
     single.run().expect_changed();
     std::fs::remove_dir_all(machine.at("/mirror")).unwrap();
     single.run().expect_unchanged();
     folder.run().expect_unchanged();
+}
+
+#[test]
+fn a_program_is_taken_out_of_its_archive() {
+    let mirror = Mirror::new();
+    let step = mirror.only_helm();
+    step.check().expect_changed();
+    let done = step.run().expect_changed();
+    assert_eq!(done.json["tools"]["helm"]["sha256"], sha256(&program(HELM)), "of the program, not of the archive");
+    assert_eq!(mirror.bin(), [".helm.json", "helm"]);
+    mirror.web.forget();
+    step.run().expect_unchanged();
+    step.check().expect_unchanged();
+    assert_eq!(mirror.web.requests(), [""; 0]);
+
+    std::fs::write(mirror.machine.at("/opt/capi-lab/bin/helm"), program("v0.0.0")).unwrap();
+    step.run().expect_changed();
+    assert_eq!(mirror.machine.read("/opt/capi-lab/bin/helm").unwrap().into_bytes(), program(HELM));
+    std::fs::remove_file(mirror.machine.at("/opt/capi-lab/bin/.helm.json")).unwrap();
+    step.run().expect_changed();
+    step.run().expect_unchanged();
+
+    // The same program, from where it is not packed.
+    mirror.web.put("/helm", Page::Bytes(program(HELM)));
+    mirror.web.put("/helm.sha256", Page::Bytes(sha256(&program(HELM)).into_bytes()));
+    let step = mirror.only_helm().args(json!({"helm_url": mirror.web.url("/helm")}));
+    step.run().expect_changed();
+    step.run().expect_unchanged();
+    mirror.only_helm().run().expect_changed();
+}
+
+#[test]
+fn an_archive_that_is_none_leaves_the_program_that_is_there() {
+    let mirror = Mirror::new();
+    mirror.only_helm().run().expect_changed();
+    let newer = mirror.only_helm().args(json!({"helm_version": "v4.4.0"}));
+    let empty = tempfile::tempdir().unwrap();
+    let other = Command::new("tar").args(["--create", "--gzip", "--directory"]).arg(empty.path()).arg(".").output().unwrap().stdout;
+    for (case, release, code) in [
+        ("another program", release(&program("v4.3.9")), "VERSION_MISMATCH"),
+        ("without the program", other, "COMMAND_FAILED"),
+        ("no archive", b"<html>sign in</html>".to_vec(), "COMMAND_FAILED"),
+    ] {
+        mirror.put_helm(&release);
+        let failed = newer.run();
+        assert_eq!(failed.code(), code, "{case}: {}", failed.json);
+        assert_eq!(mirror.machine.read("/opt/capi-lab/bin/helm").unwrap().into_bytes(), program(HELM), "{case}");
+        assert_eq!(mirror.bin(), [".helm.json", "helm"], "{case}");
+    }
+    mirror.web.put("/helm.tar.gz", Page::Bytes(release(&program("v4.4.0"))));
+    newer.run().expect_code("CHECKSUM_MISMATCH");
+    mirror.only_helm().run().expect_unchanged();
 }
 
 #[test]
@@ -380,30 +469,39 @@ fn options_are_checked() {
         ("source_dir", json!(Value::Null), json!("mirror")),
         ("kubectl_enabled", json!("no"), json!("perhaps")),
         ("clusterctl_enabled", json!(false), json!(7)),
+        ("helm_enabled", json!(false), json!("never")),
         ("k3s_enabled", json!("off"), json!({})),
         ("kubectl_version", json!(KUBECTL), json!("1.35.3")),
         ("clusterctl_version", json!(CLUSTERCTL), json!("latest")),
+        ("helm_version", json!(HELM), json!("v3.18.6")),
         ("k3s_version", json!(K3S), json!("v1.35.3")),
         ("kubectl_url", json!(mirror.web.url("/kubectl")), json!("http://dl.k8s.io/kubectl")),
         ("clusterctl_url", json!(mirror.web.url("/clusterctl")), json!("ftp://x/clusterctl")),
+        ("helm_url", json!(mirror.web.url("/helm.tar.gz")), json!("http://get.helm.sh/helm.tar.gz")),
         ("k3s_url", json!(mirror.web.url("/k3s")), json!("k3s")),
         ("kubectl_checksum_url", json!(mirror.web.url("/kubectl.sha256")), json!("http://x/y")),
         ("clusterctl_checksum_url", json!(Value::Null), json!("x")),
+        ("helm_checksum_url", json!(mirror.web.url("/helm.tar.gz.sha256")), json!("sums")),
         ("k3s_checksum_url", json!(mirror.web.url("/sha256sum-amd64.txt")), json!("https://")),
         ("kubectl_checksum_style", json!("plain"), json!("md5")),
         ("clusterctl_checksum_style", json!("pinned"), json!("plain")),
+        ("helm_checksum_style", json!("plain"), json!("sha1")),
         ("k3s_checksum_style", json!("manifest"), json!("none")),
         ("kubectl_checksum_sha256", digest(KUBECTL), json!("abc")),
         ("clusterctl_checksum_sha256", digest(CLUSTERCTL), json!("z".repeat(64))),
+        ("helm_checksum_sha256", json!(Value::Null), json!("abc")),
         ("k3s_checksum_sha256", digest(K3S), json!(sha256(b"").split_at(63).0)),
         ("kubectl_checksum_entry", json!("kubectl"), json!("")),
         ("clusterctl_checksum_entry", json!("clusterctl"), json!("")),
+        ("helm_checksum_entry", json!("helm"), json!([])),
         ("k3s_checksum_entry", json!("k3s"), json!([])),
         ("kubectl_dest_filename", json!("kubectl"), json!("../kubectl")),
         ("clusterctl_dest_filename", json!("clusterctl"), json!("")),
+        ("helm_dest_filename", json!("helm"), json!("bin/helm")),
         ("k3s_dest_filename", json!("k3s"), json!(".k3s")),
         ("flow_control_kubectl", json!(false), json!("x")),
         ("flow_control_clusterctl", json!(false), json!("x")),
+        ("flow_control_helm", json!(false), json!("x")),
         ("flow_control_k3s", json!(false), json!("x")),
     ];
     for (option, accepted, rejected) in rows {
