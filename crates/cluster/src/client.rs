@@ -136,9 +136,12 @@ impl Client {
 
     /// Merges into an object; a null removes, whoever set it.
     pub async fn merge(&self, resource: Resource, namespace: Option<&str>, name: &str, patch: &Value) -> Result<(), Error> {
-        let objects = self.objects(resource, namespace);
+        self.merge_in(&self.objects(resource, namespace), &what(resource.kind, namespace, name), name, patch).await
+    }
+
+    pub(crate) async fn merge_in(&self, objects: &Api<DynamicObject>, what: &str, name: &str, patch: &Value) -> Result<(), Error> {
         let how = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        self.answer(&what(resource.kind, namespace, name), objects.patch(name, &how, &Patch::Merge(patch))).await.map(drop)
+        self.answer(what, objects.patch(name, &how, &Patch::Merge(patch))).await.map(drop)
     }
 
     /// Deletes an object; that it is not there is as good.
@@ -158,7 +161,7 @@ impl Client {
         Error::of(error, &self.server, what)
     }
 
-    async fn answer<T>(&self, what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    pub(crate) async fn answer<T>(&self, what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
         let Ok(answer) = tokio::time::timeout(ANSWERING, request).await else {
             let reason = format!("no answer within {} s", ANSWERING.as_secs());
             return Err(Error::NotServing { server: self.server.clone(), reason });
@@ -167,7 +170,7 @@ impl Client {
     }
 }
 
-fn api(client: &kube::Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+pub(crate) fn api(client: &kube::Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
     match namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
         None => Api::all_with(client.clone(), resource),

@@ -1,6 +1,6 @@
 //! Runs clusterctl.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use converge::{Explain, Explanation, Secret};
 use host::Root;
@@ -16,6 +16,8 @@ pub struct Clusterctl {
     pub home: PathBuf,
     /// Whom GitHub lets ask more often.
     pub github_token: Option<Secret>,
+    /// What it holds until it ends, even if whoever started it is killed before: a lock.
+    pub lock: Option<Arc<File>>,
 }
 
 /// clusterctl ended badly.
@@ -85,23 +87,26 @@ impl Explain for Error {
 }
 
 impl Clusterctl {
-    /// Runs a command of clusterctl's to its end; what it says goes to the progress. `server` is asked without any proxy.
+    /// Runs a command of clusterctl's to its end; what it says goes to the progress. `servers` are asked without any proxy.
     pub async fn execute(
         &self,
         arguments: &[String],
         variables: &[(&str, String)],
-        server: &str,
+        servers: &[&str],
         deadline: Duration,
     ) -> Result<(), Error> {
         let mut command = Root::default().command(&self.program).args(arguments).arg("--config").arg(&self.config);
         command = command.env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
         command = command.env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join(".config"));
-        command = command.env("NO_PROXY", no_proxy(server));
+        command = command.env("NO_PROXY", no_proxy(servers));
         for (name, value) in variables {
             command = command.env(name, value);
         }
         if let Some(token) = &self.github_token {
             command = command.secret_env("GITHUB_TOKEN", token);
+        }
+        if let Some(lock) = &self.lock {
+            command = command.holding(lock);
         }
         let act = arguments.first().cloned().unwrap_or_default();
         let told = command.within(deadline).execute_telling(|line| tracing::info!("{line}")).await;
@@ -109,12 +114,15 @@ impl Clusterctl {
     }
 }
 
-/// The hosts that are asked without a proxy, and the cluster's among them: the value of `NO_PROXY` for a program that talks to it.
+/// The hosts that are asked without a proxy, and the clusters' among them: the value of `NO_PROXY` for a program that talks to them.
 #[must_use]
-pub fn no_proxy(server: &str) -> String {
-    let host = server.trim_start_matches("https://").rsplit_once(':').map_or(server, |(host, _)| host);
+pub fn no_proxy(servers: &[&str]) -> String {
+    let host = |server: &&str| {
+        let host = server.trim_start_matches("https://").rsplit_once(':').map_or(*server, |(host, _)| host);
+        host.trim_matches(['[', ']']).to_owned()
+    };
     let known = ["NO_PROXY", "no_proxy"].into_iter().filter_map(|name| env::var(name).ok()).find(|hosts| !hosts.is_empty());
-    known.into_iter().chain([host.trim_matches(['[', ']']).to_owned()]).collect::<Vec<_>>().join(",")
+    known.into_iter().chain(servers.iter().map(host)).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn the_cluster_is_asked_without_a_proxy() {
         for (server, host) in [("https://10.77.0.5:6443", "10.77.0.5"), ("https://[fd42::5]:6443", "fd42::5")] {
-            assert!(no_proxy(server).split(',').any(|part| part == host), "{server}");
+            assert!(no_proxy(&["https://10.77.0.6:6443", server]).split(',').any(|part| part == host), "{server}");
         }
     }
 }

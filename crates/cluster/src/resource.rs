@@ -20,12 +20,16 @@ const fn resource(group: &'static str, version: &'static str, kind: &'static str
 
 /// Namespaces.
 pub const NAMESPACE: Resource = resource("", "v1", "Namespace");
+/// Settings that are no secret.
+pub const CONFIG_MAP: Resource = resource("", "v1", "ConfigMap");
 /// Nodes.
 pub const NODE: Resource = resource("", "v1", "Node");
 /// Pods.
 pub const POD: Resource = resource("", "v1", "Pod");
 /// Secrets.
 pub const SECRET: Resource = resource("", "v1", "Secret");
+/// Definitions of kinds.
+pub const CUSTOM_RESOURCE_DEFINITION: Resource = resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
 /// Deployments.
 pub const DEPLOYMENT: Resource = resource("apps", "v1", "Deployment");
 /// DaemonSets.
@@ -52,7 +56,9 @@ impl Resource {
         }
     }
 
-    pub(crate) fn api(&self) -> ApiResource {
+    /// What the kind is called by those who ask for it.
+    #[must_use]
+    pub fn api(&self) -> ApiResource {
         ApiResource::from_gvk(&GroupVersionKind::gvk(self.group, self.version, self.kind))
     }
 }

@@ -1,8 +1,11 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -37,6 +40,7 @@ pub struct Command {
     secrets: Vec<(&'static str, Secret)>,
     input: Option<Secret>,
     deadline: Duration,
+    held: Option<Arc<File>>,
 }
 
 /// What a process wrote before it ended well.
@@ -58,6 +62,7 @@ impl Command {
             secrets: Vec::new(),
             input: None,
             deadline: Duration::from_secs(60),
+            held: None,
         }
     }
 
@@ -110,6 +115,14 @@ impl Command {
         self
     }
 
+    /// Has the process keep a file open until it ends. A lock on the file is then held for as long as the process lives, even if
+    /// whoever started it is killed before. The file is its standard input, so it gets no other one.
+    #[must_use]
+    pub fn holding(mut self, file: &Arc<File>) -> Self {
+        self.held = Some(Arc::clone(file));
+        self
+    }
+
     /// Runs the process to its end, which must be a good one.
     pub async fn execute(&self) -> Result<Output, Error> {
         self.execute_telling(|_| {}).await
@@ -125,7 +138,8 @@ impl Command {
         if let Some(name) = &self.name {
             command.arg0(name);
         }
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let held = self.held.as_ref().and_then(|file| file.try_clone().ok());
+        command.stdin(if self.input.is_some() { Stdio::piped() } else { held.map_or_else(Stdio::null, Stdio::from) });
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| self.not_started(error))?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -269,6 +283,24 @@ mod tests {
         assert_eq!(command.execute().await.unwrap().stdout, "hunter2");
         let unread = shell("exit 3").input(Secret::from("x".repeat(1 << 20)));
         assert_eq!(unread.execute().await.unwrap_err().code(), "COMMAND_FAILED");
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_held_until_the_process_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Arc::new(crate::file::try_lock(folder.path()).unwrap().unwrap());
+        let holder = shell("exec sleep 60").holding(&lock);
+        drop(lock);
+        let running = tokio::time::timeout(Duration::from_millis(300), holder.execute());
+        let look = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            crate::file::try_lock(folder.path()).unwrap().is_none()
+        };
+        let (_, is_held) = tokio::join!(running, look);
+        drop(holder);
+        assert!(is_held);
+        let free = async || Ok::<_, converge::WaitError>(crate::file::try_lock(folder.path()).unwrap().ok_or("held"));
+        converge::Wait::for_condition("the lock is free", Duration::from_secs(10)).until(free).await.unwrap();
     }
 
     #[tokio::test]

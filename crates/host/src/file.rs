@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, Permissions},
+    fs::{self, File, Permissions, TryLockError},
     io::{self, Read as _, Write},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -201,6 +201,16 @@ pub fn set_attributes(path: &Path, owner: Owner, mode: u32) -> Result<(), Error>
 pub fn lock(folder: &Path) -> Result<File, Error> {
     let held = File::open(folder).and_then(|file| file.lock().map(|()| file));
     held.map_err(|error| Error::io("lock", folder, error))
+}
+
+/// Holds the folder at a real path until the answer is dropped; nothing if another run holds it.
+pub fn try_lock(folder: &Path) -> Result<Option<File>, Error> {
+    let file = File::open(folder).map_err(|error| Error::io("lock", folder, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", folder, error)),
+    }
 }
 
 /// Writes the file at a real path.

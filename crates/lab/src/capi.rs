@@ -5,6 +5,10 @@ pub const INFRASTRUCTURE: &str = "incus";
 /// Where the infrastructure provider's releases are.
 pub const INFRASTRUCTURE_RELEASES: &str = "https://github.com/lxc/cluster-api-provider-incus/releases";
 
+/// The namespace of the infrastructure provider.
+pub const INFRASTRUCTURE_NAMESPACE: &str = "capn-system";
+/// The Deployment of Cluster API's own controllers: namespace and name.
+pub const CORE_DEPLOYMENT: (&str, &str) = ("capi-system", "capi-controller-manager");
 /// The Deployments that a management cluster stands on: namespace and name.
 pub const DEPLOYMENTS: [(&str, &str); 7] = [
     ("cert-manager", "cert-manager"),
