@@ -1,39 +1,29 @@
 //! Installs Cluster API on the bootstrap cluster, and keeps the cluster's kubeconfig on the host.
 
-mod config;
 mod error;
 mod init;
 mod kubeconfig;
-mod sources;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use ansible::{OptionError, Run, Step};
-use cluster::{
-    Clusterctl, Condition, DynamicObject, Kubeconfig,
-    providers::{Kind, Provider},
-    resource,
-};
-use converge::{AbsolutePath, Failure, Secret};
+use ansible::{Run, Step};
+use cluster::{Clusterctl, DynamicObject, Kubeconfig, providers::Provider, resource};
+use converge::{AbsolutePath, Failure};
 use host::{
     Owner,
     file::{self, Declared},
 };
-use lab::{capi, machine, names, versions};
+use lab::{capi, machine, names};
 use lxd::Connection;
+use providers::{Config, Options, Sources};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
 use survey::Family;
 use tokio::sync::OnceCell;
 
-use crate::{error::Error, sources::Sources};
+use crate::error::Error;
 
-/// The form of a version.
-const VERSION: &str = r"^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$";
-/// How long clusterctl waits for each provider, and for cert-manager unless it is told otherwise, in seconds.
-const PROVIDER_TIMEOUT: u64 = 300;
-const CERT_MANAGER_TIMEOUT: u64 = 600;
 /// On an object of cert-manager's: the version that clusterctl installed.
 const CERT_MANAGER_VERSION: &str = "cert-manager.clusterctl.cluster.x-k8s.io/version";
 
@@ -70,6 +60,8 @@ pub struct BootstrapClusterctl {
     pub staging_dir: Option<AbsolutePath>,
     /// Where the kubeconfig is written; C(bootstrap.kubeconfig) in O(staging_dir) if unset.
     pub kubeconfig_path: Option<AbsolutePath>,
+    /// Kubeconfig of another cluster that is served instead: of the management cluster, once it has taken over. It is only read.
+    pub management_kubeconfig: Option<AbsolutePath>,
     /// Where clusterctl's configuration is written; C(clusterctl.yaml) in O(staging_dir) if unset.
     pub config_path: Option<AbsolutePath>,
     /// Mode of the folder.
@@ -84,49 +76,15 @@ pub struct BootstrapClusterctl {
     #[default("0600".into())]
     #[schemars(regex(pattern = file::MODE))]
     pub staging_mode_config: String,
-    /// Version of Cluster API: of its core, bootstrap and control plane providers.
-    #[default(versions::CLUSTERCTL.into())]
-    #[schemars(regex(pattern = VERSION), extend("global" = "clusterctl_version"))]
-    pub capi_version: String,
-    /// Version of the infrastructure provider.
-    #[default(versions::CAPN.into())]
-    #[schemars(regex(pattern = VERSION), extend("global" = "capn_provider_version"))]
-    pub capn_version: String,
-    /// Where the infrastructure provider's objects are: an URL that clusterctl takes. If unset, the bundle, or its release.
-    #[schemars(length(min = 1))]
-    pub capn_provider_url: Option<String>,
-    /// Version of cert-manager.
-    #[default(versions::CERT_MANAGER.into())]
-    #[schemars(regex(pattern = VERSION))]
-    pub cert_manager_version: String,
-    /// How long clusterctl waits for cert-manager, such as V(15m); ten minutes if unset.
-    #[schemars(regex(pattern = r"^[1-9]\d*[smh]$"))]
-    pub cert_manager_timeout: Option<String>,
-    /// Whether Cluster API knows ClusterClasses.
-    #[default(true)]
-    #[schemars(extend("global" = "cluster_topology_enabled"))]
-    pub cluster_topology_enabled: bool,
-    /// Providers that clusterctl is to know beside its own and the lab's.
-    pub extra_providers: Vec<ExtraProvider>,
-    /// Flags to add to those of C(clusterctl init).
-    #[schemars(inner(length(min = 1)))]
-    pub extra_init_flags: Vec<String>,
-    /// How long C(clusterctl init) may take, in seconds. Not less than what it waits for by itself: O(cert_manager_timeout) and 300
-    /// seconds for each provider.
-    #[default(1800)]
-    #[schemars(range(min = 1))]
-    pub init_timeout: u64,
     /// How long to wait for the cluster to answer, and for its Deployments to be available, in seconds.
     #[default(300)]
     #[schemars(range(min = 1))]
     pub wait_timeout: u64,
-    /// Deployments to wait for beside those of cert-manager and of the providers.
-    pub extra_wait_deployments: Vec<ExtraDeployment>,
-    /// Token for GitHub, which lets clusterctl ask it more often.
-    #[serde(skip_serializing)]
-    pub github_token: Option<Secret>,
     /// Go on even though the management cluster has taken over.
     pub allow_rebootstrap: bool,
+    /// What the cluster is to have.
+    #[serde(flatten)]
+    pub providers: Options,
     /// Where the bundle is.
     #[serde(flatten)]
     pub bundle: bundle::Location,
@@ -136,41 +94,6 @@ pub struct BootstrapClusterctl {
     /// The instance's kubeconfig as it was read in this run.
     #[serde(skip)]
     rebuilt: OnceCell<Kubeconfig>,
-}
-
-/// A provider that clusterctl does not know by itself.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-pub struct ExtraProvider {
-    /// Its name.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
-    pub name: String,
-    /// Where its objects are.
-    #[schemars(length(min = 1))]
-    pub url: String,
-    /// What it does, as clusterctl calls it.
-    #[serde(rename = "type")]
-    #[schemars(regex(pattern = "^(Core|Bootstrap|ControlPlane|Infrastructure|IPAM|RuntimeExtension|Addon)Provider$"))]
-    pub kind: String,
-}
-
-/// A Deployment to wait for.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
-pub struct ExtraDeployment {
-    /// Its namespace.
-    #[schemars(length(min = 1))]
-    pub namespace: String,
-    /// Its name.
-    #[schemars(length(min = 1))]
-    pub deployment: String,
-    /// The condition of its status that has to hold.
-    #[serde(default = "available")]
-    #[default(available())]
-    #[schemars(length(min = 1))]
-    pub condition: String,
-}
-
-fn available() -> String {
-    "Available".to_owned()
 }
 
 /// What the step returns.
@@ -210,6 +133,11 @@ impl Step for BootstrapClusterctl {
   k8slab.capi.bootstrap_clusterctl:
   become: true
 
+- name: Look after it once the management cluster has taken over
+  k8slab.capi.bootstrap_clusterctl:
+    management_kubeconfig: /opt/capi-lab/etc/clusters/capi-clusters/mgmt-1.kubeconfig
+  become: true
+
 - name: Install it without the internet
   k8slab.capi.bootstrap_clusterctl:
     bundle: /srv/k8slab-bundle
@@ -218,41 +146,27 @@ impl Step for BootstrapClusterctl {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let providers = self.wanted().len() + self.extra_providers.len();
-        let budget = self.cert_manager_seconds() + providers as u64 * PROVIDER_TIMEOUT;
-        if self.init_timeout < budget {
-            let reason = format!("clusterctl itself waits up to {budget} s, for cert-manager and {providers} providers");
-            return Err(OptionError::invalid("init_timeout", reason).into());
-        }
-        for extra in &self.extra_providers {
-            if let Some(own) = self.wanted().iter().find(|own| own.name == extra.name && own.kind.name() == extra.kind) {
-                let (option, key) = ("extra_providers".to_owned(), own.label());
-                return Err(OptionError::Collision { option, key, required: own.version.clone() }.into());
-            }
-        }
-        for flag in &self.extra_init_flags {
-            let name = flag.split('=').next().unwrap_or_default();
-            if init::OWN_FLAGS.contains(&name) {
-                let option = "extra_init_flags".to_owned();
-                return Err(OptionError::Collision { option, key: name.to_owned(), required: "the step's own".into() }.into());
-            }
-        }
-        Ok(())
+        Ok(self.providers.check()?)
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let sources = Sources::of(self)?;
-        run.section(&kubeconfig::Section(self)).await?;
-        let makes_folder = !run.is_on("kubeconfig");
-        run.section(&config::Section { step: self, sources: &sources, makes_folder }).await?;
+        let sources = Sources::of(&self.providers, &self.bundle)?;
+        let is_bootstrap = self.management_kubeconfig.is_none();
+        if is_bootstrap {
+            run.section(&kubeconfig::Section(self)).await?;
+        }
+        // Where the kubeconfig is left out, nothing else makes the folder.
+        let folder = (!is_bootstrap || !run.is_on("kubeconfig")).then(|| self.folder());
+        let config = Config::file(self.config_path(), &sources.config(&self.providers), file::mode(&self.staging_mode_config));
+        run.section(&Config { declared: folder.into_iter().chain([config]).collect() }).await?;
         let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.changes.is_empty();
         let facts = run.verify(self.facts(&sources, init_ran)).await?;
         if let Some(live) = facts.as_ref().and_then(|facts| facts.cert_manager_version.as_ref())
-            && *live != self.cert_manager_version
+            && *live != self.providers.cert_manager_version
         {
             run.warn(format!(
                 "cert-manager is {live}, and {} is wanted; upgrading is another operation",
-                self.cert_manager_version
+                self.providers.cert_manager_version
             ));
         }
         Ok(facts)
@@ -260,31 +174,11 @@ impl Step for BootstrapClusterctl {
 }
 
 impl BootstrapClusterctl {
-    /// The providers that have to be there.
-    fn wanted(&self) -> [Provider; 4] {
-        [
-            Provider::new(Kind::Core, "cluster-api", &self.capi_version),
-            Provider::new(Kind::Bootstrap, "kubeadm", &self.capi_version),
-            Provider::new(Kind::ControlPlane, "kubeadm", &self.capi_version),
-            Provider::new(Kind::Infrastructure, capi::INFRASTRUCTURE, &self.capn_version),
-        ]
-    }
-
-    fn cert_manager_seconds(&self) -> u64 {
-        let Some(text) = &self.cert_manager_timeout else { return CERT_MANAGER_TIMEOUT };
-        let (number, unit) = text.split_at(text.len().saturating_sub(1));
-        let seconds = match unit {
-            "h" => 3600,
-            "m" => 60,
-            _ => 1,
-        };
-        number.parse().unwrap_or(CERT_MANAGER_TIMEOUT).saturating_mul(seconds)
-    }
-
     fn clusterctl(&self) -> Clusterctl {
         let folder = || self.host_bin_dir.as_ref().map_or_else(|| self.opt_root.join("bin"), |folder| folder.to_path_buf());
         let program = self.clusterctl_path.as_ref().map_or_else(|| folder().join("clusterctl"), |path| path.to_path_buf());
-        Clusterctl { program, config: self.config_path(), home: self.staging_dir(), github_token: self.github_token.clone() }
+        let github_token = self.providers.github_token.clone();
+        Clusterctl { program, config: self.config_path(), home: self.staging_dir(), github_token, lock: None }
     }
 
     fn staging_dir(&self) -> PathBuf {
@@ -292,6 +186,9 @@ impl BootstrapClusterctl {
     }
 
     fn kubeconfig_path(&self) -> PathBuf {
+        if let Some(management) = &self.management_kubeconfig {
+            return management.to_path_buf();
+        }
         let default = || self.staging_dir().join("bootstrap.kubeconfig");
         self.kubeconfig_path.as_ref().map_or_else(default, |path| path.to_path_buf())
     }
@@ -329,6 +226,8 @@ impl BootstrapClusterctl {
     async fn cluster(&self) -> Result<cluster::Client, Failure> {
         let client = if let Some(rebuilt) = self.rebuilt.get() {
             cluster::Client::connect(rebuilt)?
+        } else if self.management_kubeconfig.is_some() {
+            cluster::Client::connect(&Kubeconfig::read(&self.kubeconfig_path())?)?
         } else {
             survey::may_bootstrap(self.lxd.client().await?, &self.project, self.allow_rebootstrap).await?;
             cluster::Client::connect(&Kubeconfig::read(&self.kubeconfig_path())?)?
@@ -337,16 +236,9 @@ impl BootstrapClusterctl {
         Ok(client)
     }
 
-    /// What Cluster API stands on.
-    fn deployments(&self) -> Vec<Condition> {
-        let own = capi::DEPLOYMENTS.iter().map(|(namespace, name)| Condition::deployment_available(namespace, name));
-        let extra = self.extra_wait_deployments.iter();
-        own.chain(extra.map(|extra| Condition::deployment(&extra.namespace, &extra.deployment, &extra.condition))).collect()
-    }
-
     async fn facts(&self, sources: &Sources, init_ran: bool) -> Result<Facts, Failure> {
         let cluster = self.cluster().await?;
-        cluster.wait_for("Cluster API: its Deployments are available", &self.deployments(), self.patience()).await?;
+        cluster.wait_for("Cluster API: its Deployments are available", &self.providers.deployments(), self.patience()).await?;
         let fact = |provider: Provider| ProviderFacts {
             kind: provider.kind.name().to_owned(),
             name: provider.name,

@@ -1,0 +1,181 @@
+//! `clusterctl init`.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use cluster::{Client, Clusterctl, Condition, clusterctl, condition::Test, providers::Provider, resource};
+use converge::{Change, Failure, Wait, WaitError};
+use lab::capi;
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Options, Sources};
+
+/// Flags that say what the installer says itself.
+pub(crate) const OWN_FLAGS: [&str; 9] = [
+    "--config",
+    "--core",
+    "--kubeconfig",
+    "--kubeconfig-context",
+    "--target-namespace",
+    "-n",
+    "--validate",
+    "--wait-provider-timeout",
+    "--wait-providers",
+];
+
+/// How one cluster comes to its providers.
+pub struct Installer<'a> {
+    /// What is wanted.
+    pub options: &'a Options,
+    /// Where it comes from.
+    pub sources: &'a Sources,
+    /// Who installs it.
+    pub clusterctl: Clusterctl,
+    /// Whose kubeconfig it is.
+    pub kubeconfig: PathBuf,
+    /// How long what is only just starting may take.
+    pub patience: Duration,
+}
+
+/// `clusterctl init`, because these are missing.
+#[derive(Debug)]
+pub struct Init {
+    before: Vec<Provider>,
+    missing: Vec<Provider>,
+    after: Vec<Provider>,
+}
+
+impl Installer<'_> {
+    /// clusterctl's inventory. Where something is missing, clusterctl has to be there.
+    pub async fn observe(&self, cluster: &Client) -> Result<Vec<Provider>, Failure> {
+        let live = cluster.providers().await?;
+        if self.options.wanted().iter().any(|wanted| !live.contains(wanted)) {
+            look(&self.clusterctl.program)?;
+        }
+        Ok(live)
+    }
+
+    /// What is to be installed; nothing where the inventory has every provider at its version.
+    pub fn plan(&self, live: &[Provider]) -> Result<Option<Init>, Error> {
+        let after = self.options.wanted();
+        let (mut missing, mut drifted) = (Vec::new(), Vec::new());
+        for wanted in &after {
+            match live.iter().filter(|live| live.is_same(wanted)).collect::<Vec<_>>().as_slice() {
+                [] => missing.push(wanted.clone()),
+                [live] if live.version == wanted.version => {}
+                [live] => drifted.push(format!("{live} instead of {}", wanted.version)),
+                _ => return Err(Error::Twice { label: wanted.label() }),
+            }
+        }
+        if !drifted.is_empty() {
+            return Err(Error::Drift { drifted });
+        }
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let before = after.iter().filter(|wanted| live.contains(wanted)).cloned().collect();
+        Ok(Some(Init { before, missing, after: after.to_vec() }))
+    }
+
+    /// Has clusterctl install what is missing.
+    pub async fn apply(&self, cluster: &Client) -> Result<(), Failure> {
+        self.sources.verify()?;
+        match self.init(cluster).await {
+            Ok(()) => Ok(()),
+            Err(Ended::Over(error)) => Err(error.into()),
+            Err(Ended::Terminating(error)) => Err(Error::Terminating(error).into()),
+            Err(Ended::Failed(source)) => {
+                // Why clusterctl failed is worth more than why its controllers cannot be looked at.
+                let unmet = cluster.unmet(&self.options.deployments()).await.unwrap_or_default();
+                Err(Error::Init { source: Box::new(source), unmet }.into())
+            }
+        }
+    }
+
+    /// Runs until it ends well, as long as what keeps it from that is only just starting.
+    async fn init(&self, cluster: &Client) -> Result<(), Ended> {
+        let limit = Duration::from_secs(self.options.init_timeout);
+        let topology = [("CLUSTER_TOPOLOGY", self.options.cluster_topology_enabled.to_string())];
+        let wait = Wait::for_condition("clusterctl init: every webhook answers", limit);
+        let namespaces = namespaces();
+        wait.until(async || {
+            // clusterctl, killed at the right moment, leaves a namespace behind that is being deleted. It would take it for one that
+            // stays, and wait until its timeout for what can never be made in it.
+            let settled = cluster.wait_for("Cluster API: its namespaces are there to stay", &namespaces, self.patience);
+            settled.await.map_err(Ended::Terminating)?;
+            match self.clusterctl.execute(&self.arguments(), &topology, &[cluster.server()], limit).await {
+                Err(error) if error.is_passing() => Ok(Err(error.to_string())),
+                ended => ended.map(Ok).map_err(Ended::Failed),
+            }
+        })
+        .await
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["init".to_owned(), "--kubeconfig".to_owned(), self.kubeconfig.display().to_string()];
+        let wanted = self.options.wanted();
+        arguments.extend(wanted.iter().flat_map(|it| [it.kind.flag().to_owned(), format!("{}:{}", it.name, it.version)]));
+        arguments.push("--wait-providers".to_owned());
+        arguments.extend(self.options.extra_init_flags.iter().cloned());
+        arguments
+    }
+}
+
+/// The namespaces that clusterctl installs into, and the one in which it tries cert-manager out.
+fn namespaces() -> Vec<Condition> {
+    let names = capi::DEPLOYMENTS.iter().map(|(namespace, _)| *namespace).chain(["cert-manager-test"]);
+    let distinct: BTreeSet<_> = names.collect();
+    distinct.into_iter().map(|name| Condition::of(resource::NAMESPACE, None, name, Test::going().negated())).collect()
+}
+
+/// Why `clusterctl init` did not end well.
+enum Ended {
+    Terminating(cluster::Error),
+    Failed(clusterctl::Error),
+    Over(WaitError),
+}
+
+impl From<WaitError> for Ended {
+    fn from(error: WaitError) -> Self {
+        Self::Over(error)
+    }
+}
+
+/// Fails unless there is a program.
+fn look(path: &Path) -> Result<(), Error> {
+    let Ok(metadata) = path.metadata() else { return Err(Error::NoClusterctl { path: path.to_owned() }) };
+    if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+        return Ok(());
+    }
+    Err(Error::NotExecutable { path: path.to_owned() })
+}
+
+impl fmt::Display for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
+        write!(f, "run clusterctl init for {}", missing.join(", "))
+    }
+}
+
+impl Change for Init {
+    fn object(&self) -> String {
+        "Cluster API's providers".to_owned()
+    }
+
+    fn before(&self) -> Value {
+        if self.before.is_empty() { Value::Null } else { listed(&self.before) }
+    }
+
+    fn after(&self) -> Value {
+        listed(&self.after)
+    }
+}
+
+fn listed(providers: &[Provider]) -> Value {
+    json!(providers.iter().map(|provider| (provider.label(), json!(provider.version))).collect::<Map<_, _>>())
+}
