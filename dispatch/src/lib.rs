@@ -26,5 +26,7 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<cluster_kubeconfig::ClusterKubeconfig>(),
         Entry::of::<cluster_publish::ClusterPublish>(),
         Entry::of::<export_artifacts::ExportArtifacts>(),
+        Entry::of::<pivot_clusterctl_move::PivotClusterctlMove>(),
+        Entry::of::<cleanup_bootstrap::CleanupBootstrap>(),
     ]
 }

@@ -181,6 +181,11 @@ options:
     type: str
     aliases:
       - lxd_socket_uri
+  management_kubeconfig:
+    description:
+      - "Kubeconfig of another cluster that is served instead: of the management cluster, once it has taken over."
+      - It is only read.
+    type: path
   opt_root:
     description:
       - Folder of the lab's programs and settings.
@@ -236,6 +241,11 @@ EXAMPLES = r"""
 ---
 - name: Install Cluster API on the bootstrap cluster
   k8slab.capi.bootstrap_clusterctl:
+  become: true
+
+- name: Look after it once the management cluster has taken over
+  k8slab.capi.bootstrap_clusterctl:
+    management_kubeconfig: /opt/capi-lab/etc/clusters/capi-clusters/mgmt-1.kubeconfig
   become: true
 
 - name: Install it without the internet

@@ -174,7 +174,7 @@ impl<'a> Helm<'a> {
         command = command
             .env("HELM_DRIVER", "secret")
             .env("HELM_CACHE_HOME", cache.path())
-            .env("NO_PROXY", cluster::no_proxy(&self.target.server));
+            .env("NO_PROXY", cluster::no_proxy(&[&self.target.server]));
         if let Some(values) = values {
             command = command.input(Secret::from(Value::Object(values.clone()).to_string()));
         }

@@ -13,7 +13,7 @@ use host::{
     Owner,
     file::{self, Declared},
 };
-use lab::{capi, machine, names};
+use lab::{machine, names};
 use lxd::Connection;
 use providers::{Config, Options, Sources};
 use schemars::JsonSchema;

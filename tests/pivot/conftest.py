@@ -1,0 +1,74 @@
+"""Two bootstrap clusters in one throw-away lab, a Cluster of a class, and a proxy in front of either API."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from bench import NAMESPACE, Bench
+from provider.conftest import room_for_instances
+from provider.management import RELEASES, Kubernetes, Management
+from proxy import Gate, Proxy
+from throwaway.bundled import bundled
+from throwaway.lxd import Lxd
+
+CLASS = Path(__file__).with_name("class.yaml")
+ROLES = [f"k8slab.capi.{role}" for role in ("lxd_bootstrap_instance", "bootstrap_k3s", "bootstrap_clusterctl")]
+
+
+@pytest.fixture(scope="session")
+def bench(ansible, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    release = RELEASES[-1]
+    aliases = ["haproxy", f"kubeadm/{release}"]
+    with room_for_instances(), bundled(Lxd(), folder, "k8slab-pv", "16GiB", aliases) as (lab, variables):
+        subprocess.run(["ip", "link", "add", lab.bridge, "up", "type", "bridge"], check=True)
+        since = _clock()
+        ansible.start("k8slab.capi.substrate", variables, []).end()
+        ansible.start("k8slab.capi.bootstrap", variables, []).end()
+        print(f"source: {since():.0f} s")
+        made = Management(lab, folder)
+        made.kubernetes.apply(*_manifests(release))
+        target = {
+            "k8s_lab_bootstrap_instance_name": f"{lab.instance}-t",
+            "bootstrap_clusterctl_staging_dir": str(folder / "opt" / "etc" / "target"),
+            "bootstrap_clusterctl_flow_control_init": False,
+        }
+        ansible.play(roles=ROLES, variables=variables | target)
+        print(f"target: {since():.0f} s")
+        made.kubernetes.wait("condition=ControlPlaneInitialized", "cluster/mgmt-1", seconds=300)
+        workload = made.workload("mgmt-1")
+        made.connect(workload)
+        made.kubernetes.wait("condition=Available", "cluster/mgmt-1", seconds=300)
+        print(f"Cluster available: {since():.0f} s")
+        kubeconfigs = {
+            "bootstrap": folder / "opt" / "etc" / "bootstrap_clusterctl" / "bootstrap.kubeconfig",
+            "management": folder / "opt" / "etc" / "target" / "bootstrap.kubeconfig",
+        }
+        clusters = {side: Kubernetes(made.kubectl, kubeconfig, NAMESPACE) for side, kubeconfig in kubeconfigs.items()}
+        gate = Gate()
+        proxies = {side: Proxy(side, kubeconfig, folder, gate) for side, kubeconfig in kubeconfigs.items()}
+        try:
+            yield Bench(lab, folder, variables, clusters, proxies, gate)
+        finally:
+            for proxy in proxies.values():
+                proxy.close()
+
+
+def _clock():
+    started = time.monotonic()
+    return lambda: time.monotonic() - started
+
+
+def _manifests(release):
+    text = CLASS.read_text().replace("RELEASE", release)
+    return list(yaml.safe_load_all(text))
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(request):
+    """Whatever a test has held is let go."""
+    yield
+    if "bench" in request.fixturenames:
+        request.getfixturevalue("bench").gate.disarm()

@@ -1,0 +1,245 @@
+"""A proxy in front of an API server that lets writes through one by one, and can stop at a chosen one."""
+
+import http.client
+import re
+import ssl
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
+
+WRITES = {"POST", "PUT", "PATCH", "DELETE"}
+# What concerns one connection only.
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
+
+
+@dataclass
+class Write:
+    side: str
+    method: str
+    path: str
+
+    def __str__(self):
+        return f"{self.side} {self.method} {self.path}"
+
+
+@dataclass
+class Stop:
+    """The nth write that fits. `moment` is before or after it reaches the API server; `effect` is stop, drop or delay."""
+
+    pattern: str
+    moment: str = "after"
+    nth: int = 1
+    effect: str = "stop"
+    seconds: float = 2
+
+    def fits(self, write):
+        return re.search(self.pattern, str(write)) is not None
+
+    def __str__(self):
+        return f"{self.effect} {self.moment} write {self.nth} of `{self.pattern}`"
+
+
+class Gate:
+    """What both proxies ask before and after each write."""
+
+    def __init__(self):
+        self._turn = threading.Lock()
+        self._open = threading.Event()
+        self._open.set()
+        self.stopped = threading.Event()
+        self.journal = []
+        self.refusing_until = 0
+        self._stop = None
+        self._seen = 0
+
+    def arm(self, stop):
+        self.journal.clear()
+        self.stopped.clear()
+        self._stop, self._seen = stop, 0
+
+    def disarm(self):
+        """Everything goes through again; what was held is dropped."""
+        self._stop = None
+        self.stopped.clear()
+        self._open.set()
+
+    def refuse(self, seconds):
+        """Everything is answered 503 for a while."""
+        self.refusing_until = time.monotonic() + seconds
+
+    def write(self, write, forward):
+        """Forwards a write in its turn. Nothing is answered where that is the fault."""
+        with self._turn:
+            stop = self._due(write)
+            if stop and stop.moment == "before":
+                if not self._hold(stop):
+                    return None
+            answer = forward()
+            self.journal.append(write)
+            if stop and stop.moment == "after" and not self._hold(stop):
+                return None
+            return answer
+
+    def _due(self, write):
+        if self._stop is None or not self._stop.fits(write):
+            return None
+        self._seen += 1
+        return self._stop if self._seen == self._stop.nth else None
+
+    def _hold(self, stop):
+        """Whether it goes on afterwards."""
+        if stop.effect == "delay":
+            time.sleep(stop.seconds)
+            return True
+        if stop.effect == "stop":
+            self._open.clear()
+            self.stopped.set()
+            self._open.wait(120)
+        return False
+
+
+class Proxy:
+    """One of them. Its clients trust a certificate of its own."""
+
+    def __init__(self, side, kubeconfig, folder, gate):
+        upstream = yaml.safe_load(kubeconfig.read_text())
+        self.kubeconfig = folder / f"{side}.kubeconfig"
+        certificate, key = folder / f"{side}.crt", folder / f"{side}.key"
+        names = "subjectAltName=IP:127.0.0.1,DNS:kubernetes.default.svc"
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        subject = ["-subj", f"/CN={side}", "-days", "2", "-addext", names]
+        command = ["openssl", "req", "-x509", *curve, *subject, "-keyout", key, "-out", certificate]
+        subprocess.run(command, check=True, capture_output=True)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(side, gate, _connector(upstream, folder / f"{side}.pem")))
+        self._server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.server = f"https://127.0.0.1:{self._server.server_port}"
+        cluster = {"server": self.server, "certificate-authority": str(certificate)}
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": side,
+                    "clusters": [{"name": side, "cluster": cluster}],
+                    "users": [{"name": side, "user": {"token": "the proxy asks nobody"}}],
+                    "contexts": [{"name": side, "context": {"cluster": side, "user": side}}],
+                }
+            )
+        )
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _connector(upstream, pair):
+    """Makes connections to the API server, with its administrator's certificate."""
+    import base64
+    from urllib.parse import urlsplit
+
+    cluster, user = upstream["clusters"][0]["cluster"], upstream["users"][0]["user"]
+    context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    pair.touch(mode=0o600)
+    pair.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+    context.load_cert_chain(pair)
+    address = urlsplit(cluster["server"])
+    return lambda: http.client.HTTPSConnection(address.hostname, address.port, context=context, timeout=600)
+
+
+def _handler(side, gate, connect):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            super().setup()
+            self.upstream = connect()
+
+        def finish(self):
+            self.upstream.close()
+            super().finish()
+
+        def relay(self):
+            body = self._body()
+            if time.monotonic() < gate.refusing_until:
+                return self._refuse()
+            forward = lambda: self._forward(body)  # noqa: E731
+            if self.command in WRITES and not self.path.split("?")[0].endswith("reviews"):
+                answer = gate.write(Write(side, self.command, self.path.split("?")[0]), forward)
+            else:
+                answer = forward()
+            if answer is None:
+                self.close_connection = True
+                return None
+            return self._answer(answer)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = relay
+
+        def _body(self):
+            if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                body = b""
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+        def _forward(self, body):
+            kept = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP | {"authorization"}}
+            for attempt in (1, 2):
+                try:
+                    self.upstream.request(self.command, self.path, body or None, kept)
+                    return self.upstream.getresponse()
+                except (http.client.HTTPException, OSError):
+                    # An idle connection may have been closed by the API server.
+                    self.upstream.close()
+                    if attempt == 2:
+                        return None
+            return None
+
+        def _answer(self, answer):
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in HOP_BY_HOP:
+                    self.send_header(name, value)
+            if answer.length is not None or self.command == "HEAD":
+                content = answer.read()
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+                return
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while piece := answer.read1(65536):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+
+        def _refuse(self):
+            content = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"not now","code":503}'
+            self.send_response_only(503)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+        def handle(self):
+            try:
+                super().handle()
+            except (OSError, ssl.SSLError):
+                # The client was killed.
+                pass
+
+    return Handler
