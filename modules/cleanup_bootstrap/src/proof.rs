@@ -1,0 +1,135 @@
+//! That nothing needs the bootstrap cluster any more. Nothing is ever changed for it.
+
+use std::{convert::Infallible, fmt};
+
+use cluster::{Client, Condition, Kubeconfig, resource};
+use converge::{Failure, Section};
+use lab::capi;
+use pivot::{Found, Open, Side, conditions};
+use serde_json::Value;
+
+use crate::{CleanupBootstrap, error::Error, instance::BootstrapInstance};
+
+/// The section: it fails where anything is missing for the proof.
+pub(crate) struct Proof<'a>(pub &'a CleanupBootstrap);
+
+#[derive(Default)]
+pub(crate) struct Live {
+    /// There is an instance, or a copy, that the proof is about.
+    is_asked: bool,
+    /// What contradicts it, a line each.
+    against: Vec<String>,
+    /// The management cluster was seen to have everything.
+    pub is_taken_over: bool,
+}
+
+/// A change that there cannot be.
+pub(crate) struct Never(Infallible);
+
+impl Proof<'_> {
+    async fn look(&self) -> Result<Vec<String>, Failure> {
+        let step = self.0;
+        if Open::read(&step.staging_dir())?.is_some() {
+            return Ok(vec!["a move is open; run the role pivot_clusterctl_move to its end".into()]);
+        }
+        let copy = match step.folder().read()? {
+            Found::Whole(copy) => copy,
+            Found::Nothing => return Ok(vec!["there is no copy that says what was moved; nothing was, as far as is known".into()]),
+            Found::Damaged(what) => return Ok(vec![format!("the copy is damaged: {what}")]),
+        };
+        let target = Client::connect(&Kubeconfig::read(&step.management_kubeconfig())?)?;
+        let side = Side::observe(&target, &step.target_cluster_namespace, capi::INFRASTRUCTURE_NAMESPACE).await?;
+        let mut lines = Vec::new();
+        if side.uid != copy.manifest.target {
+            lines.push(format!("{} is not the cluster that everything was moved to", target.server()));
+        }
+        for key in copy.objects.keys() {
+            match side.objects.get(key) {
+                None => lines.push(format!("the management cluster has no {key}")),
+                Some(object) if object.paused => lines.push(format!("on the management cluster {key} is paused")),
+                Some(_) => {}
+            }
+        }
+        let deployments = capi::DEPLOYMENTS.iter().map(|(namespace, name)| Condition::deployment_available(namespace, name));
+        let conditions: Vec<_> = deployments.chain(conditions(&copy)).collect();
+        lines.extend(target.unmet(&conditions).await?.into_iter().map(|line| format!("on the management cluster {line}")));
+        lines.extend(self.left().await?);
+        Ok(lines)
+    }
+
+    /// What the bootstrap cluster still has. One that does not answer cannot be seen to have nothing.
+    async fn left(&self) -> Result<Vec<String>, Failure> {
+        if BootstrapInstance(self.0).find().await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let asked = async {
+            let source = Client::connect(&Kubeconfig::read(&self.0.bootstrap_kubeconfig())?)?;
+            match source.list(resource::CLUSTER, None).await {
+                Err(error) if error.is_not_found() => Ok(Vec::new()),
+                clusters => clusters,
+            }
+        };
+        Ok(match asked.await {
+            Ok(clusters) => clusters
+                .iter()
+                .map(|cluster| {
+                    let name = |name: &Option<String>| name.clone().unwrap_or_default();
+                    format!(
+                        "the bootstrap cluster has Cluster {}/{}",
+                        name(&cluster.metadata.namespace),
+                        name(&cluster.metadata.name)
+                    )
+                })
+                .collect(),
+            Err(error) => vec![format!("the bootstrap cluster cannot be seen to have nothing: {error}")],
+        })
+    }
+}
+
+impl Section for Proof<'_> {
+    const NAME: &'static str = "proof";
+    type Live = Live;
+    type Change = Never;
+
+    async fn observe(&self) -> Result<Live, Failure> {
+        let has_instance = BootstrapInstance(self.0).find().await?.is_some();
+        let has_copy = !matches!(self.0.folder().read()?, Found::Nothing);
+        let is_asked = has_instance || has_copy;
+        if !is_asked || self.0.force {
+            return Ok(Live { is_asked, ..Live::default() });
+        }
+        let against = self.look().await?;
+        Ok(Live { is_asked, is_taken_over: against.is_empty(), against })
+    }
+
+    fn plan(&self, live: &Live) -> Result<Vec<Never>, Failure> {
+        if live.is_asked && !live.against.is_empty() {
+            return Err(Error::NotTakenOver { against: live.against.clone() }.into());
+        }
+        Ok(Vec::new())
+    }
+
+    async fn apply(&self, change: &Never) -> Result<(), Failure> {
+        match change.0 {}
+    }
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {}
+    }
+}
+
+impl converge::Change for Never {
+    fn object(&self) -> String {
+        match self.0 {}
+    }
+
+    fn before(&self) -> Value {
+        match self.0 {}
+    }
+
+    fn after(&self) -> Value {
+        match self.0 {}
+    }
+}
