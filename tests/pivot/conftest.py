@@ -1,17 +1,19 @@
 """Two bootstrap clusters in one throw-away lab, a Cluster of a class, and a proxy in front of either API."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 from bench import NAMESPACE, Bench
-from provider.conftest import room_for_instances
-from provider.management import RELEASES, Kubernetes, Management
 from proxy import Gate, Proxy
 from throwaway.bundled import bundled
 from throwaway.lxd import Lxd
+
+sys.path.append(str(Path(__file__).parents[1] / "provider"))
+from management import RELEASES, Kubernetes, Management, room_for_instances  # noqa: E402
 
 CLASS = Path(__file__).with_name("class.yaml")
 ROLES = [f"k8slab.capi.{role}" for role in ("lxd_bootstrap_instance", "bootstrap_k3s", "bootstrap_clusterctl")]

@@ -4,10 +4,9 @@ import contextlib
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from management import RELEASES, Kubernetes, Management
+from management import RELEASES, Kubernetes, Management, room_for_instances
 from throwaway.bundled import bundled
 from throwaway.lxd import Lxd
 
@@ -25,18 +24,6 @@ def pytest_collection_modifyitems(config, items):
         left = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left]
         config.hook.pytest_deselected(items=left)
-
-
-@contextlib.contextmanager
-def room_for_instances():
-    """What the step base_system sets: all instances of a host share the kernel's inotify instances, and each systemd takes some."""
-    limit, wanted = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
-    found = int(limit.read_text())
-    limit.write_text(str(max(found, wanted)))
-    try:
-        yield
-    finally:
-        limit.write_text(str(found))
 
 
 @contextlib.contextmanager

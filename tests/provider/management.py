@@ -1,6 +1,7 @@
 """The management cluster of a throw-away lab, and the clusters that are made by it."""
 
 import base64
+import contextlib
 import json
 import ssl
 import subprocess
@@ -33,6 +34,18 @@ MANIFEST = Path(__file__).with_name("cluster.yaml")
 
 def condition(found, kind="Ready"):
     return next((held for held in found.get("status", {}).get("conditions", []) if held["type"] == kind), {})
+
+
+@contextlib.contextmanager
+def room_for_instances():
+    """What the step base_system sets: all instances of a host share the kernel's inotify instances, and each systemd takes some."""
+    limit, wanted = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
+    found = int(limit.read_text())
+    limit.write_text(str(max(found, wanted)))
+    try:
+        yield
+    finally:
+        limit.write_text(str(found))
 
 
 class Kubernetes:

@@ -61,7 +61,7 @@ def rows():
     for signature, *fault in ROWS:
         if os.environ.get("K8SLAB_PIVOT_SWEEP") or (signature in REPRESENTATIVE and signature not in seen):
             seen.add(signature)
-            yield pytest.param(signature, *fault, id=f"{signature}-{fault[1]}-{fault[0].split('/')[-1]}")
+            yield pytest.param(signature, *fault, id=f"{signature}, {fault[1]} {fault[0]}")
 
 
 @pytest.mark.parametrize(("signature", "pattern", "moment", "nth"), rows())
