@@ -96,8 +96,8 @@ impl<'a> Builder<'a> {
 
     /// Makes the one file of an entry, unless it is there and made of the same.
     pub fn make_file(&self, entry: Entry, inputs: &Inputs, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<Entry, Error> {
-        let made = self.notes.make(&[&self.bundle.join(&entry.path)], inputs, |unfinished| make(&unfinished[0]))?;
-        Ok(Entry { sha256: made.whole, ..entry })
+        let file = self.notes.make(&[&self.bundle.join(&entry.path)], inputs, |unfinished| make(&unfinished[0]))?;
+        Ok(Entry { sha256: file.whole, ..entry })
     }
 
     pub fn inconsistent(&self, problem: String) -> Error {

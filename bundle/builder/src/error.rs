@@ -89,13 +89,13 @@ impl Explain for Error {
             Self::Definition { .. } | Self::Inconsistent { .. } => Explanation::new("BUNDLE_DEFINITION"),
             Self::Bundle(error) => error.explain(),
             Self::Faulty(faults) => {
-                faults.first().map_or_else(|| Explanation::new("BUNDLE_DIGEST"), |fault| fault.explain())
+                faults.first().map_or_else(|| Explanation::new("BUNDLE_DIGEST"), Explain::explain)
             }
             Self::NoHome => Explanation::new("HOME_UNKNOWN").hint("name the folder with --bundle"),
             Self::UnknownPart { .. } => Explanation::new("BUNDLE_PART_UNKNOWN"),
             Self::OutOfDate => Explanation::new("BUNDLE_OUT_OF_DATE"),
             Self::ToolsMissing(missing) => {
-                installation(missing).into_iter().fold(Explanation::new("TOOL_MISSING"), |said, hint| said.hint(hint))
+                installation(missing).into_iter().fold(Explanation::new("TOOL_MISSING"), Explanation::hint)
             }
             Self::NotRoot => Explanation::new("NOT_ROOT")
                 .hint("run it as root, or name with --only the parts that are no instance images"),

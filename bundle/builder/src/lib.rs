@@ -39,6 +39,7 @@ use filling::Filling;
 pub use error::Error;
 
 /// What a person types after `cargo xtask bundle`.
+#[must_use]
 pub fn command() -> Command {
     let folder = Arg::new("bundle")
         .long("bundle")

@@ -150,11 +150,11 @@ impl Notes {
         }
         // Another part may have something in it.
         let _ = fs::remove_dir(&folder);
-        let made = Made::look(outputs)?;
+        let found = Made::look(outputs)?;
         let stamps = Stamp::of_all(outputs).map_err(Error::at(output))?;
-        write(&note, &Note { inputs: inputs.0.clone(), made: made.clone(), stamps })?;
+        write(&note, &Note { inputs: inputs.0.clone(), made: found.clone(), stamps })?;
         say(format_args!("    {name}: {:.1} s", start.elapsed().as_secs_f64()));
-        Ok(made)
+        Ok(found)
     }
 
     /// The part, if it is as the note says and made of this.
@@ -244,17 +244,17 @@ mod tests {
         let notes = Notes::in_folder(&folder.path().join("notes")).unwrap();
         let outputs = ["metadata", "rootfs"].map(|name| folder.path().join(name));
         let inputs = Inputs::of(Path::new(""), &"definition", &[], &[]).unwrap();
-        let make = |unfinished: &[PathBuf]| {
+        let write = |unfinished: &[PathBuf]| {
             unfinished
                 .iter()
                 .zip(["meta", "root"])
                 .try_for_each(|(file, content)| fs::write(file, content).map_err(Error::at(file)))
         };
-        let made = notes.make(&[&outputs[0], &outputs[1]], &inputs, make).unwrap();
+        let made = notes.make(&[&outputs[0], &outputs[1]], &inputs, write).unwrap();
         assert_eq!(made.whole, hexadecimal(&Sha256::digest("metaroot")));
         assert_eq!(made.digests, ["meta", "root"].map(|content| hexadecimal(&Sha256::digest(content))));
         fs::write(&outputs[1], "spoilt").unwrap();
-        assert_eq!(notes.make(&[&outputs[0], &outputs[1]], &inputs, make).unwrap(), made);
+        assert_eq!(notes.make(&[&outputs[0], &outputs[1]], &inputs, write).unwrap(), made);
         assert_eq!(fs::read_to_string(&outputs[1]).unwrap(), "root");
     }
 

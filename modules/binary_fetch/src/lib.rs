@@ -29,6 +29,7 @@ use tool::{Clusterctl, Declared, Helm, K3s, Kubectl, Tool};
 /// to it keeps what was verified, so that a second run needs no network.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct BinaryFetch {
     /// Folder of the lab's programs and settings.
     #[default(machine::OPT_ROOT.into())]
