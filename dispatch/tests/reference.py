@@ -15,6 +15,9 @@ from ansible.template import Templar, trust_as_template
 SPECIFIED = ("type", "elements", "required", "default", "choices", "aliases", "no_log")
 
 
+OMITTED = "__omitted__"
+
+
 def main():
     json.dump([read(step) for step in json.load(sys.stdin)], sys.stdout)
 
@@ -40,14 +43,23 @@ def read(step):
     variables = Templar(loader, variables=defaults).template(defaults)
     specs = load(loader, step["argument_specs"])["argument_specs"]["main"]
     complaints += refused(specs["options"], "options", variables)
-    if set(specs["options"]) != set(defaults):
-        complaints.append(f"not both specified and set: {sorted(set(specs['options']) ^ set(defaults))}")
+    if not set(specs["options"]) >= set(defaults):
+        complaints.append(f"set and not specified: {sorted(set(defaults) - set(specs['options']))}")
+    # As ansible-core before 2.19 has it, where a template that gives nothing gives an empty text.
+    complaints += refused(specs["options"], "options", {name: "" if is_nothing(defaults[name], value) else value for name, value in variables.items()})
 
-    templar = Templar(loader, variables=defaults | {"inventory_hostname": "lab"})
-    handed = [templar.template(task[module]) for task in load(loader, step["tasks"])]
+    templar = Templar(loader, variables=defaults | {"inventory_hostname": "lab", "omit": OMITTED})
+    handed = [
+        {name: value for name, value in templar.template(task[module]).items() if value != OMITTED}
+        for task in load(loader, step["tasks"])
+    ]
     if load(loader, step["role_meta"])["dependencies"]:
         complaints.append("the role depends on others")
     return {"complaints": complaints, "title": documentation["short_description"], "examples": examples, "handed": handed}
+
+
+def is_nothing(default, value):
+    return value is None and isinstance(default, str)
 
 
 def read_stub(name, text):

@@ -79,7 +79,6 @@ options:
       - Name of the cluster.
     type: str
     required: true
-    default: ""
   namespace:
     description:
       - Namespace of its Cluster.

@@ -106,7 +106,6 @@ options:
           - Its name.
         type: str
         required: true
-        default: ""
       namespace:
         description:
           - Namespace of its Cluster.
@@ -169,7 +168,6 @@ options:
           - Its name.
         type: str
         required: true
-        default: ""
       namespace:
         description:
           - Namespace of its Cluster.

@@ -70,15 +70,13 @@ pub struct RoleTask {
     pub sets: &'static [(&'static str, &'static str)],
     /// It runs where Ansible runs, as the user who runs it.
     pub on_runner: bool,
-    /// Nothing of it is shown.
-    pub carries_secret: bool,
     /// The variable that keeps its result.
     pub register: Option<&'static str>,
 }
 
 impl RoleTask {
     /// The step on the host, with the role's variables.
-    pub const ON_HOST: Self = Self { name: None, sets: &[], on_runner: false, carries_secret: false, register: None };
+    pub const ON_HOST: Self = Self { name: None, sets: &[], on_runner: false, register: None };
 }
 
 impl Reference {
@@ -191,7 +189,8 @@ impl Reference {
     }
 
     fn defaults(&self) -> String {
-        let defaults: BTreeMap<_, _> = self.variables().map(|(variable, option)| (variable, self.role_default(option))).collect();
+        let set = self.variables().filter(|(_, option)| !self.is_left_unset(option));
+        let defaults: BTreeMap<_, _> = set.map(|(variable, option)| (variable, self.role_default(option))).collect();
         generated(&yaml::text(&defaults))
     }
 
@@ -201,23 +200,14 @@ impl Reference {
 
     fn task(&self, task: &RoleTask) -> Task<'_> {
         let mut options: BTreeMap<_, _> =
-            self.variables().map(|(variable, option)| (option.name.as_str(), format!("{{{{ {variable} }}}}"))).collect();
+            self.variables().map(|(variable, option)| (option.name.as_str(), self.handed(&variable, option))).collect();
         options.extend(task.sets.iter().map(|(name, value)| (*name, (*value).to_owned())));
-        // A failure that nobody may read helps nobody: a task without a secret in it is shown.
-        let given = self.variables().filter(|(_, option)| option.secret);
-        let given: Vec<_> = given.map(|(variable, _)| format!("{variable} is truthy")).collect();
-        let no_log = match given.as_slice() {
-            _ if task.carries_secret => Some(true.into()),
-            [] => None,
-            given => Some(format!("{{{{ {} }}}}", given.join(" or ")).into()),
-        };
         Task {
             name: task.name.unwrap_or(self.title()),
             module: BTreeMap::from([(format!("{COLLECTION}.{}", self.name), options)]),
             r#become: !task.on_runner,
             delegate_to: task.on_runner.then_some("localhost"),
             register: task.register,
-            no_log,
             tags: vec![self.name.to_owned(), self.name.replace('_', "-")],
         }
     }
@@ -284,15 +274,34 @@ impl Reference {
         if let Some(value) = &option.role_default {
             return value.clone();
         }
-        let aliases = option.aliases.iter().map(|alias| format!("{}_{alias}", self.name));
-        let global = option.global.iter().map(|global| format!("k8s_lab_{global}"));
-        let sources: Vec<String> = aliases.chain(global).collect();
+        let sources = self.sources(option);
         if sources.is_empty() {
             return option.default.clone();
         }
-        let literal = jinja(&option.default);
-        let chain = sources.iter().rev().fold(literal, |fallback, source| format!("{source} | default({fallback})"));
-        format!("{{{{ {chain} }}}}").into()
+        format!("{{{{ {} }}}}", chain(&sources, jinja(&option.default))).into()
+    }
+
+    /// The variables that a role's own one follows, the first that is set.
+    fn sources(&self, option: &OptionSpec) -> Vec<String> {
+        let aliases = option.aliases.iter().map(|alias| format!("{}_{alias}", self.name));
+        let global = option.global.iter().map(|global| format!("k8s_lab_{global}"));
+        aliases.chain(global).collect()
+    }
+
+    /// Before ansible-core 2.19 a template cannot say that there is no value: it says the empty text, which no number is. So what
+    /// follows other variables, need not be set and is no text has no default; the task looks for it.
+    fn is_left_unset(&self, option: &OptionSpec) -> bool {
+        let is_text = matches!(option.kind, Kind::Str | Kind::Path | Kind::Any);
+        option.default.is_null() && option.role_default.is_none() && !is_text && !self.sources(option).is_empty()
+    }
+
+    /// What a task gives to an option.
+    fn handed(&self, variable: &str, option: &OptionSpec) -> String {
+        if !self.is_left_unset(option) {
+            return format!("{{{{ {variable} }}}}");
+        }
+        let sources: Vec<String> = [variable.to_owned()].into_iter().chain(self.sources(option)).collect();
+        format!("{{{{ {} }}}}", chain(&sources, "omit".into()))
     }
 }
 
@@ -347,8 +356,6 @@ struct Task<'a> {
     delegate_to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     register: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    no_log: Option<Value>,
     tags: Vec<String>,
 }
 
@@ -410,7 +417,7 @@ fn sentences(paragraphs: &[String]) -> Vec<String> {
 
 /// Ansible's markup as Markdown.
 fn plain(text: &str) -> String {
-    let pattern = regex_lite::Regex::new(r"\b[CVOI]\(([^)]*)\)");
+    let pattern = regex_lite::Regex::new(r"\b[CVOIMRBEP]\(([^)]*)\)");
     pattern.map_or_else(|_| text.to_owned(), |pattern| pattern.replace_all(text, "`$1`").into_owned())
 }
 
@@ -420,6 +427,11 @@ fn default_text(option: &OptionSpec) -> String {
         Value::Null => String::new(),
         default => format!("`{default}`"),
     }
+}
+
+/// The first of these variables that is set.
+fn chain(sources: &[String], otherwise: String) -> String {
+    sources.iter().rev().fold(otherwise, |fallback, source| format!("{source} | default({fallback})"))
 }
 
 /// A value as a literal of Ansible's template language.

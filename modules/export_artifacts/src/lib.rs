@@ -171,7 +171,6 @@ impl Step for ExportArtifacts {
         RoleTask {
             name: Some("Read the management cluster's kubeconfig"),
             sets: &[("mode", "read"), ("host", HOST), ("kubeconfig", "")],
-            carries_secret: true,
             register: Some("_export_artifacts_read"),
             ..RoleTask::ON_HOST
         },
@@ -179,7 +178,6 @@ impl Step for ExportArtifacts {
             name: Some("Converge it and Terraform's variables on the runner"),
             sets: &[("mode", "write"), ("host", HOST), ("kubeconfig", "{{ _export_artifacts_read.kubeconfig | default('') }}")],
             on_runner: true,
-            carries_secret: true,
             ..RoleTask::ON_HOST
         },
     ];

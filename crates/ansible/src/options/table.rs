@@ -112,7 +112,11 @@ impl OptionTable {
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(name, property)| OptionSpec { required: required.contains(&name.as_str()), ..OptionSpec::read(name, property) })
+            .map(|(name, property)| match OptionSpec::read(name, property) {
+                // What has to be given has no default, whatever the struct starts from.
+                option if required.contains(&name.as_str()) => OptionSpec { required: true, default: Value::Null, ..option },
+                option => option,
+            })
             .collect();
         Self { options, description: paragraphs(schema) }
     }
