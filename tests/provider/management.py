@@ -5,6 +5,7 @@ import contextlib
 import json
 import ssl
 import subprocess
+import tarfile
 import tempfile
 import time
 import tomllib
@@ -15,6 +16,7 @@ from threading import Event, Thread
 from urllib.request import Request, urlopen
 
 import yaml
+import zstandard
 from throwaway.bundled import BUNDLE
 from throwaway.wait import eventually
 
@@ -22,7 +24,9 @@ NAMESPACE = "capi-clusters"
 SECRET = "incus-identity"
 CORE = "cluster.x-k8s.io/v1beta2"
 INFRASTRUCTURE = "infrastructure.cluster.x-k8s.io/v1alpha2"
-BALANCER = {"lxc": {"instanceSpec": {"profiles": ["capi-base"]}}}
+# Both families, as the class of the lab's clusters has it; the provider's own default is IPv4 alone.
+HAPROXY = Path("charts/capi-cluster-class/files/haproxy.cfg").read_text()
+BALANCER = {"lxc": {"instanceSpec": {"profiles": ["capi-base"], "image": {"name": "haproxy"}}, "customHAProxyConfigTemplate": HAPROXY}}
 # Of Kubernetes, the newest last.
 RELEASES = sorted(
     instance["version"]
@@ -33,7 +37,10 @@ MANIFEST = Path(__file__).with_name("cluster.yaml")
 
 
 def condition(found, kind="Ready"):
-    return next((held for held in found.get("status", {}).get("conditions", []) if held["type"] == kind), {})
+    """What is said of an object; of contract v1beta1, whatever it has of v1beta2 as well."""
+    status = found.get("status", {})
+    held = status.get("conditions", []) + status.get("v1beta2", {}).get("conditions", [])
+    return next((condition for condition in held if condition["type"] == kind), {})
 
 
 @contextlib.contextmanager
@@ -60,6 +67,10 @@ class Kubernetes:
         assert done.returncode == 0, f"{' '.join(map(str, arguments))}: {done.stderr}"
         return done.stdout
 
+    def tries(self, *arguments):
+        """Whether a command succeeds within a few seconds."""
+        return subprocess.run([*self._command, "--request-timeout=3s", *arguments], capture_output=True).returncode == 0
+
     def get(self, *arguments):
         return json.loads(self.run("get", *arguments, "--output=json"))
 
@@ -72,18 +83,19 @@ class Kubernetes:
     def wait(self, condition, *what, seconds):
         self.run("wait", f"--for={condition}", *what, f"--timeout={seconds}s")
 
-    def reason(self, kind, name):
-        """Why an object is as it is, and a message that somebody can act on."""
-        held = condition(self.get(kind, name))
-        return held.get("reason"), held.get("message", "")
+    def tells(self, kind, name, text, seconds=60, reason=None):
+        """Waits until an object tells what is wrong with it, and gives all that it tells. A missing image, profile or quota has no reason
+        of its own, so it is known by what the message says."""
 
-    def tells(self, kind, name, reason, seconds=60):
-        """Waits until an object tells what is wrong with it."""
-        seen = eventually(lambda: (told := self.reason(kind, name))[0] == reason or told, seconds)
-        assert seen is True, seen
-        held = condition(self.get(kind, name))
-        assert held["status"] == "False" and len(held["message"].split()) > 3, held
-        return held["message"]
+        def told():
+            held = condition(self.get(kind, name))
+            return held if text in held.get("message", "") and held["status"] == "False" else None
+
+        held = eventually(lambda: told() and True or self.get(kind, name).get("status"), seconds)
+        assert held is True, held
+        held = told() or {}
+        assert reason in (None, held.get("reason")), held
+        return held.get("message", "")
 
 
 @dataclass
@@ -121,7 +133,11 @@ class Management:
         values = {"NAME": name, "RELEASE": release, "CONTROL_PLANES": control_planes, "WORKERS": workers}
         for word, value in values.items():
             text = text.replace(word, str(value))
-        self.kubernetes.apply(*yaml.safe_load_all(text))
+        objects = list(yaml.safe_load_all(text))
+        for found in objects:
+            if found["kind"] == "LXCCluster":
+                found["spec"]["loadBalancer"] = BALANCER
+        self.kubernetes.apply(*objects)
 
     def workload(self, name):
         """The API of a cluster that the provider made."""
@@ -145,9 +161,10 @@ class Management:
         """A cluster that is nothing but infrastructure."""
         reference = {"apiGroup": INFRASTRUCTURE.split("/")[0], "kind": "LXCCluster", "name": name}
         common = {"secretRef": {"name": SECRET}, "loadBalancer": BALANCER, "skipDefaultKubeadmProfile": True, "unprivileged": True}
+        spec = {key: value for key, value in (common | spec).items() if value is not None}
         self.kubernetes.apply(
             {"apiVersion": CORE, "kind": "Cluster", "metadata": {"name": name}, "spec": {"infrastructureRef": reference}},
-            {"apiVersion": INFRASTRUCTURE, "kind": "LXCCluster", "metadata": {"name": name}, "spec": common | spec},
+            {"apiVersion": INFRASTRUCTURE, "kind": "LXCCluster", "metadata": {"name": name}, "spec": spec},
         )
 
     def bare_machine(self, cluster, name, **spec):
@@ -170,6 +187,32 @@ class Management:
 
     def delete(self, kind, name, seconds=120):
         self.kubernetes.run("delete", kind, name, f"--timeout={seconds}s")
+
+
+@contextlib.contextmanager
+def bare_cluster(made, name, **spec):
+    """A cluster that is nothing but infrastructure, for as long as it is needed."""
+    made.bare_cluster(name, **spec)
+    try:
+        yield
+    finally:
+        made.kubernetes.run("delete", "cluster", name, "--ignore-not-found", "--timeout=120s")
+        assert made.found(name) == {}
+
+
+def manager_program(folder):
+    """The manager as the bundle's image has it."""
+    program = folder / "manager"
+    with tarfile.open(BUNDLE / "images" / "infrastructure-incus.tar") as image:
+        (manifest,) = json.load(image.extractfile("manifest.json"))
+        for layer in manifest["Layers"]:
+            with zstandard.open(image.extractfile(layer)) as content, tarfile.open(fileobj=content, mode="r|") as files:
+                found = next((file for file in files if file.name == program.name), None)
+                if found:
+                    program.write_bytes(files.extractfile(found).read())
+                    break
+    program.chmod(0o755)
+    return program
 
 
 class Asked:

@@ -87,9 +87,18 @@ def test_a_worker_more_and_a_worker_less(made, cluster):
 def test_an_instance_that_is_gone_is_told(made, cluster):
     (worker,) = made.instances("c1")["worker"]
     made.lab.lxd.put(f"instances/{worker}/state", {"action": "stop", "force": True}, project=made.lab.project)
-    made.kubernetes.tells("lxcmachine", worker, "InstanceNotRunning")
+    made.kubernetes.tells("lxcmachine", worker, "is Stopped")
     made.lab.lxd.delete(f"instances/{worker}", project=made.lab.project)
-    made.kubernetes.tells("lxcmachine", worker, "InstanceDeleted")
+    made.kubernetes.tells("lxcmachine", worker, "is gone", reason="InstanceDeleted")
     made.kubernetes.wait("condition=InfrastructureReady=false", f"machine/{worker}", seconds=60)
     made.delete("machine", worker)
     assert eventually(lambda: made.count("c1").get("worker") == 1, 120) is True
+
+
+def test_a_load_balancer_that_is_restarted_serves_again(made, cluster):
+    """Also where its addresses come one by one, and the one that everybody knows comes last."""
+    (balancer,) = made.instances("c1")["loadbalancer"]
+    made.lab.lxd.put(f"instances/{balancer}/state", {"action": "restart", "force": True}, project=made.lab.project)
+    nodes = lambda: cluster.api.tries("get", "nodes")  # noqa: E731
+    assert eventually(lambda: nodes() or "no answer", 60) is True
+    made.kubernetes.wait("condition=Ready", "lxccluster/c1", seconds=30)

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from management import BALANCER, SECRET
+from management import BALANCER, INFRASTRUCTURE, SECRET, bare_cluster, condition
 from throwaway.wait import eventually
 
 # haproxy cannot have as many files open as this.
@@ -20,17 +20,7 @@ frontend control-plane
   bind :::{{ .FrontendControlPlanePort }} v4v6
 """
 SECONDS_AWAY = 30
-WORDLESS = ("LxdUnreachable", "LxdConnectionLost")
-
-
-@contextlib.contextmanager
-def bare_cluster(made, name, **spec):
-    made.bare_cluster(name, **spec)
-    try:
-        yield
-    finally:
-        made.kubernetes.run("delete", "cluster", name, "--ignore-not-found", "--timeout=120s")
-        assert made.found(name) == {}
+NO_ANSWER = ("cannot be reached", "the connection broke")
 
 
 @pytest.fixture(scope="module")
@@ -67,43 +57,90 @@ def pair(folder, name):
     return certificate.read_text(), key.read_text()
 
 
+def balanced(instance=None, **lxc):
+    """A cluster's load balancer, with a difference."""
+    instance = BALANCER["lxc"]["instanceSpec"] | (instance or {})
+    return {"loadBalancer": {"lxc": BALANCER["lxc"] | {"instanceSpec": instance} | lxc}}
+
+
+FAILED, ABORTED = "LoadBalancerProvisioningFailed", "LoadBalancerProvisioningAbortedReason"
+
+
 @pytest.mark.parametrize(
-    ("reason", "spec"),
+    ("name", "reason", "text", "spec"),
     [
-        ("ImageNotFound", {"loadBalancer": {"lxc": {"instanceSpec": {"profiles": ["capi-base"], "image": {"name": "nothing"}}}}}),
-        ("ProfileNotFound", {"loadBalancer": {"lxc": {"instanceSpec": {"profiles": ["nothing"]}}}}),
-        ("NoRootDisk", {"loadBalancer": {"lxc": {}}}),
-        ("TemplateInvalid", {"loadBalancer": {"lxc": {**BALANCER["lxc"], "customHAProxyConfigTemplate": "{{ .Nothing }}"}}}),
-        ("LoadBalancerConfigurationRefused", {"loadBalancer": {"lxc": {**BALANCER["lxc"], "customHAProxyConfigTemplate": "nonsense"}}}),
-        ("LoadBalancerReloadFailed", {"loadBalancer": {"lxc": {**BALANCER["lxc"], "customHAProxyConfigTemplate": TOO_MANY_FILES}}}),
-        ("EndpointMissing", {"loadBalancer": {"external": {}}}),
-        ("LoadBalancerUnsupported", {"loadBalancer": {"ovn": {"networkName": "x"}}}),
-        ("NodePatchUnsupported", {"cloudProviderNodePatch": True}),
+        ("no-image", FAILED, "no image nothing", balanced({"image": {"name": "nothing"}})),
+        ("shorthand", FAILED, "no image capi:haproxy", balanced({"image": {"name": "capi:haproxy"}})),
+        ("no-profile", FAILED, "no profile nothing", balanced({"profiles": ["nothing"]})),
+        ("no-disk", FAILED, "root", balanced({"profiles": []})),
+        ("no-field", FAILED, "no field .Nothing", balanced(customHAProxyConfigTemplate="{{ .Nothing }}")),
+        ("nonsense", FAILED, "refuses its configuration", balanced(customHAProxyConfigTemplate="nonsense")),
+        ("no-files", FAILED, "does not serve", balanced(customHAProxyConfigTemplate=TOO_MANY_FILES)),
+        ("no-host", FAILED, "has to name the host", {"loadBalancer": {"external": {}}}),
+        ("ovn", ABORTED, "this stand-in knows", {"loadBalancer": {"ovn": {"networkName": "x"}}}),
+        ("node-patch", ABORTED, "patches no nodes", {"cloudProviderNodePatch": True}),
     ],
 )
-def test_a_load_balancer_that_cannot_be(made, reason, spec):
-    name = reason.lower()
+def test_a_load_balancer_that_cannot_be(made, name, reason, text, spec):
     with bare_cluster(made, name, **spec):
-        print(made.kubernetes.tells("lxccluster", name, reason, 120))
+        print(made.kubernetes.tells("lxccluster", name, text, 120, reason=reason))
 
 
 def test_no_identity(made):
     with bare_cluster(made, "noidentity", secretRef={"name": "later"}):
-        assert "later" in made.kubernetes.tells("lxccluster", "noidentity", "IdentityMissing")
+        assert "later" in made.kubernetes.tells("lxccluster", "noidentity", "there is no Secret")
         with secret(made, "later", **{"client-key": None}):
-            assert "lacks client-key" in made.kubernetes.tells("lxccluster", "noidentity", "IdentityIncomplete")
-        made.kubernetes.tells("lxccluster", "noidentity", "IdentityMissing")
+            made.kubernetes.tells("lxccluster", "noidentity", "lacks client-key")
+        made.kubernetes.tells("lxccluster", "noidentity", "there is no Secret")
         # What was waited for is noticed when it is there, also by a cluster that is to go.
         with secret(made, "later"):
             made.kubernetes.wait("condition=Ready", "lxccluster/noidentity", seconds=60)
             made.delete("cluster", "noidentity")
 
 
+@pytest.mark.parametrize("reference", [{"name": "never"}, None])
+def test_a_cluster_without_an_identity_can_be_deleted(made, reference):
+    made.bare_cluster("never", secretRef=reference)
+    made.bare_machine("never", "never-1")
+    for kind, name in (("lxccluster", "never"), ("lxcmachine", "never-1")):
+        made.kubernetes.tells(kind, name, "Secret")
+        assert "finalizers" not in made.kubernetes.get(kind, name)["metadata"]
+    made.delete("cluster", "never", seconds=60)
+
+
+def test_a_template_leaves_its_identity_to_the_class(made):
+    """As the real provider's own class has it: a patch fills it in."""
+    template = {"template": {"spec": {"loadBalancer": {"lxc": {}}}}}
+    metadata = {"name": "unidentified"}
+    made.kubernetes.apply({"apiVersion": INFRASTRUCTURE, "kind": "LXCClusterTemplate", "metadata": metadata, "spec": template})
+    made.delete("lxcclustertemplate", "unidentified")
+
+
+@pytest.mark.parametrize("key", ["cluster.x-k8s.io/paused", "cluster.x-k8s.io/managed-by"])
+def test_what_somebody_else_looks_after_is_left_alone(made, outside, key):
+    made.kubernetes.run("annotate", "lxccluster", outside, f"{key}=")
+    try:
+        before = made.kubernetes.get("lxccluster", outside)["status"]
+        if key.endswith("paused"):
+            paused = lambda: condition(made.kubernetes.get("lxccluster", outside), "Paused").get("status")  # noqa: E731
+            assert eventually(lambda: paused() == "True" or paused(), 30) is True
+        else:
+            made.kubernetes.patch("lxccluster", outside, {"spec": {"loadBalancer": {"external": None, "ovn": {}}}})
+            # Whoever sees to this has seen that as well.
+            made.bare_machine(outside, "beside")
+            made.kubernetes.wait("condition=Ready", "lxcmachine/beside", seconds=90)
+            made.delete("machine", "beside")
+            assert made.kubernetes.get("lxccluster", outside)["status"] == before
+    finally:
+        made.kubernetes.patch("lxccluster", outside, {"spec": {"loadBalancer": {"external": {}, "ovn": None}}})
+        made.kubernetes.run("annotate", "lxccluster", outside, f"{key}-")
+    made.kubernetes.wait("condition=Ready", f"lxccluster/{outside}", seconds=30)
+
+
 def test_an_identity_for_another_server(made, tmp_path):
     certificate, _ = pair(tmp_path, "another-server")
     with secret(made, "another", **{"server-crt": certificate}), bare_cluster(made, "another", secretRef={"name": "another"}):
-        made.kubernetes.tells("lxccluster", "another", "IdentityForAnotherServer")
-        # Without an identity nothing can be deleted either.
+        made.kubernetes.tells("lxccluster", "another", "look at the Secret")
         made.kubernetes.patch("lxccluster", "another", {"spec": {"secretRef": {"name": SECRET}}})
 
 
@@ -122,7 +159,7 @@ def test_an_identity_that_is_revoked_in_the_middle(made, tmp_path):
             assert eventually(lambda: len(made.found("revoked")) == 1) is True
             lxd.delete(f"certificates/{fingerprint()}")
             made.kubernetes.run("annotate", "lxccluster", "revoked", "look=again")
-            made.kubernetes.tells("lxccluster", "revoked", "IdentityNotTrusted")
+            made.kubernetes.tells("lxccluster", "revoked", "look at the Secret")
             lxd.post("certificates", entry)
             made.kubernetes.wait("condition=Ready", "lxccluster/revoked", seconds=120)
     finally:
@@ -131,22 +168,41 @@ def test_an_identity_that_is_revoked_in_the_middle(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reason", "spec"),
+    ("name", "reason", "text", "spec"),
     [
-        ("InvalidDevice", {"devices": ["eth1"]}),
-        ("VersionMissing", {"image": {"name": "kubeadm/VERSION"}}),
-        ("UnsupportedInstanceType", {"instanceType": "kind"}),
-        ("ImageNotFound", {"image": {"name": "nothing"}}),
-        ("ProfileNotFound", {"profiles": ["capi-base", "nothing"]}),
-        ("LxdRestrictionLowlevel", {"config": {"raw.lxc": "lxc.apparmor.profile=unconfined"}}),
+        ("device", "InstanceProvisioningAborted", "the device `eth1`", {"devices": ["eth1"]}),
+        ("version", "InstanceProvisioningAborted", "the Machine has no version", {"image": {"name": "kubeadm/VERSION"}}),
+        ("shorthand", "InstanceProvisioningAborted", "begins with a shorthand", {"image": {"name": "mine:haproxy"}}),
+        ("kind", "InstanceProvisioningAborted", "of type `kind`", {"instanceType": "kind"}),
+        ("image", "InstanceProvisioningFailed", "no image nothing", {"image": {"name": "nothing"}}),
+        ("profile", "InstanceProvisioningFailed", "no profile nothing", {"profiles": ["capi-base", "nothing"]}),
+        ("lowlevel", "InstanceProvisioningFailed", "raw.lxc", {"config": {"raw.lxc": "lxc.apparmor.profile=unconfined"}}),
     ],
 )
-def test_a_machine_that_cannot_be(made, outside, reason, spec):
-    name = f"m-{reason.lower()}"
+def test_a_machine_that_cannot_be(made, outside, name, reason, text, spec):
+    name = f"m-{name}"
     made.bare_machine(outside, name, **spec)
-    print(made.kubernetes.tells("lxcmachine", name, reason))
+    print(made.kubernetes.tells("lxcmachine", name, text, reason=reason))
     made.delete("machine", name)
     assert made.instance(name) is None
+
+
+def test_an_instance_is_what_is_written_for_its_machine(made, outside):
+    made.bare_machine(
+        outside,
+        "written",
+        config={"cloud-init.user-data": "#cloud-config\n# mine\n", "user.cluster-name": "mine"},
+        devices=["eth1,type=none", "data,type=disk,source=tmpfs:", "data,path=/data"],
+        # There is no cluster of servers, so this says nothing.
+        target="elsewhere",
+    )
+    made.kubernetes.wait("condition=Ready", "lxcmachine/written", seconds=90)
+    instance = made.instance("written")
+    assert instance["config"]["cloud-init.user-data"].endswith("# mine\n")
+    assert instance["config"]["user.cluster-name"] == outside
+    assert instance["devices"]["data"] == {"type": "disk", "source": "tmpfs:", "path": "/data"}
+    assert made.inside("written", "test", "-x", "/opt/cluster-api/install-kubeadm.sh") == 0
+    made.delete("machine", "written")
 
 
 def test_machines_that_are_made_at_once_have_ids_of_their_own(made, outside):
@@ -168,7 +224,7 @@ def test_a_quota(made, outside):
     lxd.put(project, before | {"config": before["config"] | {"limits.instances": str(count)}})
     try:
         made.bare_machine(outside, "quota")
-        made.kubernetes.tells("lxcmachine", "quota", "QuotaReached")
+        made.kubernetes.tells("lxcmachine", "quota", "Reached maximum", reason="InstanceProvisioningFailed")
     finally:
         lxd.put(project, before)
     made.kubernetes.wait("condition=Ready", "lxcmachine/quota", seconds=90)
@@ -182,7 +238,7 @@ def test_an_instance_that_is_not_ours(made, outside):
     try:
         before = made.instance("taken")
         made.bare_machine(outside, "taken")
-        made.kubernetes.tells("lxcmachine", "taken", "InstanceNameTaken")
+        made.kubernetes.tells("lxcmachine", "taken", "that is not of cluster")
         made.delete("machine", "taken")
         assert made.instance("taken") == before
     finally:
@@ -193,7 +249,7 @@ def test_an_instance_that_stops_by_itself(made, outside):
     # Without an interface, as the kernel alone would give it an address before it ends.
     ends = {"config": {"environment.SYSTEMD_PROC_CMDLINE": "systemd.unit=poweroff.target"}, "devices": ["eth0,type=none"]}
     made.bare_machine(outside, "stops", **ends)
-    print(made.kubernetes.tells("lxcmachine", "stops", "InstanceStops"))
+    print(made.kubernetes.tells("lxcmachine", "stops", "stops by itself"))
     made.delete("machine", "stops")
     assert made.instance("stops") is None
 
@@ -203,9 +259,8 @@ def test_bootstrap_data_that_changes(made, outside):
     made.kubernetes.wait("condition=Ready", "lxcmachine/bootstrap", seconds=90)
     before = made.instance("bootstrap")
     made.kubernetes.patch("secret", "bootstrap", {"stringData": {"value": "#cloud-config\nruncmd: [poweroff]\n"}})
-    told = lambda: made.kubernetes.reason("lxcmachine", "bootstrap")  # noqa: E731
-    assert eventually(lambda: told()[0] == "BootstrapDataChanged" or told()) is True
-    assert "only a new machine" in told()[1]
+    made.kubernetes.run("annotate", "lxcmachine", "bootstrap", "look=again")
+    made.kubernetes.wait("condition=Ready", "lxcmachine/bootstrap", seconds=30)
     assert made.instance("bootstrap")["config"] == before["config"]
     made.delete("machine", "bootstrap")
     assert made.instance("bootstrap") is None
@@ -219,13 +274,29 @@ def test_lxd_that_is_away_in_the_middle(made, outside):
     try:
         made.bare_machine(outside, "away")
         # A question that was under way is given up first.
-        told = eventually(lambda: (told := made.kubernetes.reason("lxcmachine", "away"))[0] in WORDLESS or told, SECONDS_AWAY)
+        message = lambda: condition(made.kubernetes.get("lxcmachine", "away")).get("message", "")  # noqa: E731
+        told = eventually(lambda: any(words in message() for words in NO_ANSWER) or message(), SECONDS_AWAY)
         time.sleep(max(0, started + SECONDS_AWAY - time.monotonic()))
     finally:
         subprocess.run(["iptables", "--wait", "-D", *rule], check=True)
     assert told is True, told
     made.kubernetes.wait("condition=Ready", "lxcmachine/away", seconds=90)
     made.delete("machine", "away")
+
+
+def test_several_clusters_at_once(made):
+    """Each gets what is its own, and nothing is left of any."""
+    names = [f"many-{number}" for number in range(3)]
+    for name in names:
+        made.bare_cluster(name)
+    try:
+        for name in names:
+            made.kubernetes.wait("condition=InfrastructureReady", f"cluster/{name}", seconds=120)
+        hosts = {made.kubernetes.get("lxccluster", name)["spec"]["controlPlaneEndpoint"]["host"] for name in names}
+        assert len(hosts) == len(names), hosts
+    finally:
+        made.kubernetes.run("delete", "cluster", *names, "--timeout=120s")
+    assert {name: made.found(name) for name in names} == {name: {} for name in names}
 
 
 def test_a_cluster_that_is_deleted_while_it_is_created(made):

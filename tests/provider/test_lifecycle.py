@@ -4,12 +4,10 @@ import json
 import random
 import signal
 import subprocess
-import tarfile
 import time
 
 import pytest
-import zstandard
-from management import NAMESPACE, RELEASES, Asked, Kubernetes
+from management import NAMESPACE, RELEASES, Asked, Kubernetes, manager_program
 from throwaway.bundled import BUNDLE
 from throwaway.wait import eventually
 
@@ -162,21 +160,6 @@ def test_a_cluster_moves_and_comes_back(made, cluster):
     assert eventually(lambda: made.count("c1")["worker"] == 2, 120) is True
     made.kubernetes.run("scale", "machinedeployment/c1-workers", "--replicas=1")
     assert eventually(lambda: made.count("c1")["worker"] == 1, 120) is True
-
-
-def manager_program(folder):
-    """The manager as the bundle's image has it."""
-    program = folder / "manager"
-    with tarfile.open(BUNDLE / "images" / "infrastructure-incus.tar") as image:
-        (manifest,) = json.load(image.extractfile("manifest.json"))
-        for layer in manifest["Layers"]:
-            with zstandard.open(image.extractfile(layer)) as content, tarfile.open(fileobj=content, mode="r|") as files:
-                found = next((file for file in files if file.name == program.name), None)
-                if found:
-                    program.write_bytes(files.extractfile(found).read())
-                    break
-    program.chmod(0o755)
-    return program
 
 
 def test_a_manager_that_is_killed_goes_on(made, cluster, tmp_path):

@@ -20,7 +20,89 @@ pub const DEPLOYMENTS: [(&str, &str); 7] = [
     ("capn-system", "capn-controller-manager"),
 ];
 
+/// Where the infrastructure provider runs: namespace and name of its Deployment.
+pub const INFRASTRUCTURE_DEPLOYMENT: (&str, &str) = ("capn-system", "capn-controller-manager");
+/// The flag by which its manager is told how many machines it makes at once.
+const CONCURRENCY: &str = "--concurrency";
+
+/// How many machines the infrastructure provider may make at once on this kind of server; nothing where its own default will do.
+///
+/// LXD 5.0 takes a new container that has no ids yet for the owner of the first 65,536, and gives the next one those that follow. No
+/// container may have these: of two that are made at once one never starts, and cannot be deleted.
+#[must_use]
+pub fn concurrency(server: &str, version: &str) -> Option<u16> {
+    let is_affected = server == "lxd" && (version == "5.0" || version.starts_with("5.0."));
+    is_affected.then_some(1)
+}
+
+/// What a manager's arguments say of it.
+#[must_use]
+pub fn concurrency_of(arguments: &[String]) -> Option<&str> {
+    let position = arguments.iter().rposition(|argument| value(argument).is_some())?;
+    match value(&arguments[position]) {
+        Some("") => arguments.get(position + 1).map(String::as_str),
+        given => given.map(|given| &given[1..]),
+    }
+}
+
+/// A manager's arguments with this concurrency and no other. The rest stays as it is.
+#[must_use]
+pub fn with_concurrency(arguments: &[String], concurrency: u16) -> Vec<String> {
+    let mut rest = arguments.iter();
+    let mut kept = Vec::new();
+    while let Some(argument) = rest.next() {
+        match value(argument) {
+            None => kept.push(argument.clone()),
+            // The value is an argument of its own.
+            Some("") => drop(rest.next()),
+            Some(_) => {}
+        }
+    }
+    kept.push(format!("{CONCURRENCY}={concurrency}"));
+    kept
+}
+
+/// What follows the flag, with its equals sign; nothing if it is another flag.
+fn value(argument: &str) -> Option<&str> {
+    argument.strip_prefix(CONCURRENCY).filter(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
 /// The port of an API server inside its instance.
 pub const API_PORT: u16 = 6443;
 /// The kubeconfig that k3s writes for its administrator, inside its instance.
 pub const K3S_KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lxd_5_0_makes_one_container_at_a_time() {
+        for (server, version, expected) in [
+            ("lxd", "5.0.2", Some(1)),
+            ("lxd", "5.0", Some(1)),
+            ("lxd", "5.21.3", None),
+            ("lxd", "6.1", None),
+            ("incus", "6.0.4", None),
+            ("incus", "5.0.1", None),
+        ] {
+            assert_eq!(concurrency(server, version), expected, "{server} {version}");
+        }
+    }
+
+    #[test]
+    fn a_managers_arguments_keep_whatever_else_they_say() {
+        for (arguments, live, with) in [
+            ("run --v=2", None, "run --v=2 --concurrency=1"),
+            ("--concurrency=10 --v=2", Some("10"), "--v=2 --concurrency=1"),
+            ("--concurrency 10 --v=2", Some("10"), "--v=2 --concurrency=1"),
+            ("--concurrency=2 --concurrency=1", Some("1"), "--concurrency=1"),
+            ("--concurrency-of-others=5", None, "--concurrency-of-others=5 --concurrency=1"),
+            ("--concurrency", None, "--concurrency=1"),
+        ] {
+            let arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+            assert_eq!(concurrency_of(&arguments), live, "{arguments:?}");
+            assert_eq!(with_concurrency(&arguments, 1).join(" "), with, "{arguments:?}");
+        }
+    }
+}

@@ -109,6 +109,12 @@ impl Client {
         Ok(StagedFile { client: self, instance, path: path.to_owned(), staged })
     }
 
+    /// Writes a file of root's into an instance that does not run, and the folders on the way to it.
+    pub async fn create_file(&self, instance: &str, path: &str, mode: u32, content: &[u8]) -> Result<(), Error> {
+        self.make_folders(instance, path.rsplit_once('/').unwrap_or_default().0).await?;
+        self.file(Method::POST, instance, path, &attributes("file", mode), Body::from(content.to_vec())).await.map(drop)
+    }
+
     async fn make_folders(&self, instance: &str, folder: &str) -> Result<(), Error> {
         let mut missing = Vec::new();
         let mut rest = folder;

@@ -5,33 +5,35 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{LXCCluster, LXCClusterTemplate, LXCMachine, LXCMachineTemplate},
+    api::{LXCCluster, LXCClusterTemplate, LXCMachine, LXCMachineTemplate, conditions::Contract},
     health,
 };
 
 const NAMESPACE: &str = "capn-system";
+/// The version of the custom resources.
+const VERSION: &str = "v1alpha2";
 const NAME: &str = "capn-controller-manager";
 /// The provider's name with its kind, as Cluster API labels it.
 const PROVIDER: &str = "infrastructure-incus";
-/// The release series, and the contract of Cluster API that it keeps.
-const SERIES: (u32, u32, &str) = (0, 8, "v1beta2");
+/// The release series.
+const SERIES: (u32, u32) = (0, 8);
 
 /// The components, as a stream of YAML documents.
-pub fn components(image: &str) -> Result<String, serde_saphyr::ser::Error> {
+pub fn components(image: &str, contract: Contract) -> Result<String, serde_saphyr::ser::Error> {
     let mut documents = vec![namespace()];
-    documents.extend(definitions());
-    documents.extend([service_account(), role(), role_binding(), deployment(image)]);
+    documents.extend(definitions(contract));
+    documents.extend([service_account(), role(), role_binding(), deployment(image, contract)]);
     let documents: Result<Vec<String>, _> = documents.into_iter().map(|document| yaml(&labelled(document))).collect();
     Ok(documents?.join("---\n"))
 }
 
 /// The provider's metadata.
-pub fn metadata() -> Result<String, serde_saphyr::ser::Error> {
-    let (major, minor, contract) = SERIES;
+pub fn metadata(contract: Contract) -> Result<String, serde_saphyr::ser::Error> {
+    let (major, minor) = SERIES;
     yaml(&json!({
         "apiVersion": "clusterctl.cluster.x-k8s.io/v1alpha3",
         "kind": "Metadata",
-        "releaseSeries": [{"major": major, "minor": minor, "contract": contract}],
+        "releaseSeries": [{"major": major, "minor": minor, "contract": contract.as_str()}],
     }))
 }
 
@@ -43,12 +45,12 @@ fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"control-plane": NAME}}})
 }
 
-fn definitions() -> impl Iterator<Item = Value> {
+/// The real provider's have no label for `clusterctl move` either: what nobody owns stays behind.
+fn definitions(contract: Contract) -> impl Iterator<Item = Value> {
     let definitions = [LXCCluster::crd(), LXCClusterTemplate::crd(), LXCMachine::crd(), LXCMachineTemplate::crd()];
-    definitions.into_iter().map(|mut definition| {
-        // Templates that no Cluster owns move with the namespace, too.
+    definitions.into_iter().map(move |mut definition| {
         let labels = definition.metadata.labels.get_or_insert_default();
-        labels.insert("clusterctl.cluster.x-k8s.io/move".into(), String::new());
+        labels.insert(format!("cluster.x-k8s.io/{}", contract.as_str()), VERSION.to_owned());
         json!(definition)
     })
 }
@@ -90,7 +92,7 @@ fn role_binding() -> Value {
     })
 }
 
-fn deployment(image: &str) -> Value {
+fn deployment(image: &str, contract: Contract) -> Value {
     let selector = json!({"control-plane": NAME, "cluster.x-k8s.io/provider": PROVIDER});
     let probe = |path: &str| json!({"httpGet": {"path": path, "port": "healthz"}, "periodSeconds": 2});
     json!({
@@ -117,7 +119,13 @@ fn deployment(image: &str) -> Value {
                         "image": image,
                         "imagePullPolicy": "IfNotPresent",
                         "command": ["/manager"],
-                        "args": ["run", format!("--health-port={}", health::PORT)],
+                        // Labs that need a stand-in have Debian's LXD 5.0, which cannot make several containers at once.
+                        "args": [
+                            "run",
+                            format!("--health-port={}", health::PORT),
+                            format!("--contract={}", contract.as_str()),
+                            "--concurrency=1",
+                        ],
                         "ports": [{"name": "healthz", "containerPort": health::PORT}],
                         "livenessProbe": probe("/healthz"),
                         "readinessProbe": probe("/readyz"),
@@ -141,16 +149,30 @@ fn labelled(mut document: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
-    fn every_kind_says_which_contract_it_keeps_and_travels() {
-        for definition in definitions() {
-            let labels = &definition["metadata"]["labels"];
-            assert_eq!(labels["cluster.x-k8s.io/v1beta2"], "v1alpha2", "{labels}");
-            assert_eq!(labels["clusterctl.cluster.x-k8s.io/move"], "", "{labels}");
-            assert_eq!(definition["spec"]["scope"], "Namespaced");
+    fn every_kind_says_which_contract_it_keeps_and_nothing_travels_that_nobody_owns() {
+        for (contract, other) in [("v1beta1", "v1beta2"), ("v1beta2", "v1beta1")] {
+            for definition in definitions(Contract::from_str(contract, false).unwrap()) {
+                let labels = &definition["metadata"]["labels"];
+                assert_eq!(labels[format!("cluster.x-k8s.io/{contract}")], "v1alpha2", "{labels}");
+                assert_eq!(labels.get(format!("cluster.x-k8s.io/{other}")), None, "{labels}");
+                assert_eq!(labels.get("clusterctl.cluster.x-k8s.io/move"), None, "{labels}");
+                assert_eq!(definition["spec"]["scope"], "Namespaced");
+                assert_eq!(definition["spec"]["versions"][0]["name"], VERSION);
+            }
         }
+    }
+
+    #[test]
+    fn the_older_contract_is_the_default() {
+        assert_eq!(Contract::default(), Contract::V1beta1);
+        assert!(metadata(Contract::default()).unwrap().contains("contract: v1beta1"));
+        let args = &deployment("x", Contract::V1beta2)["spec"]["template"]["spec"]["containers"][0]["args"];
+        assert_eq!((&args[2], &args[3]), (&json!("--contract=v1beta2"), &json!("--concurrency=1")));
     }
 
     #[test]
@@ -165,12 +187,12 @@ mod tests {
         let instance = &balancer["properties"]["lxc"]["properties"]["instanceSpec"]["properties"];
         let fields: Vec<_> = instance.as_object().unwrap().keys().collect();
         assert_eq!(fields, ["flavor", "image", "profiles", "target"]);
-        assert_eq!(spec["required"], json!(["loadBalancer", "secretRef"]));
+        assert_eq!(spec["required"], json!(["loadBalancer"]));
     }
 
     #[test]
     fn components_are_the_providers_and_hold_nothing_to_substitute() {
-        let components = components("registry.example/capn:v0.8.5").unwrap();
+        let components = components("registry.example/capn:v0.8.5", Contract::default()).unwrap();
         assert_eq!(components.matches("\n---\n").count() + 1, 9);
         assert_eq!(components.matches("cluster.x-k8s.io/provider: infrastructure-incus").count(), 9 + 2);
         assert!(components.contains("registry.example/capn:v0.8.5"));

@@ -1,4 +1,9 @@
-//! Which events have which objects looked at.
+//! Which events have which objects looked at, and how each is brought to what it should be.
+
+mod cluster;
+mod context;
+mod machine;
+mod reconcile;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -16,22 +21,30 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use crate::{
-    api::{LXCCluster, LXCMachine},
-    balancer,
-    capi::{self, CLUSTER_LABEL, CONTROL_PLANE_LABEL, Cluster, Machine},
+use self::{
     context::{Context, Error},
-    health::Readiness,
-    identity::{Identities, Word},
     reconcile::reconcile,
+};
+use crate::{
+    Settings,
+    api::{
+        LXCCluster, LXCMachine,
+        core::{self, CLUSTER_LABEL, CONTROL_PLANE_LABEL, Cluster, Machine},
+    },
+    health::Readiness,
+    infrastructure::{
+        identity::{Identities, Trigger},
+        load_balancer,
+    },
 };
 
 /// Reconciles the clusters and machines of a namespace, or of all, until the manager is told to end.
-pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
-    let (cluster_words, for_clusters) = mpsc::unbounded_channel();
-    let (machine_words, for_machines) = mpsc::unbounded_channel();
-    let identities = Arc::new(Identities::new(kube.clone(), vec![cluster_words, machine_words]));
-    let context = Arc::new(Context::new(kube.clone(), identities));
+pub async fn run(kube: Client, settings: &Settings, readiness: Readiness) {
+    let namespace = settings.namespace.as_str();
+    let (cluster_triggers, for_clusters) = mpsc::unbounded_channel();
+    let (machine_triggers, for_machines) = mpsc::unbounded_channel();
+    let identities = Arc::new(Identities::new(kube.clone(), vec![cluster_triggers, machine_triggers]));
+    let context = Arc::new(Context::new(kube.clone(), identities, settings.contract, settings.concurrency.get().into()));
 
     let clusters = Controller::new(within::<LXCCluster>(&kube, namespace), watcher::Config::default());
     let machines = Controller::new(within::<LXCMachine>(&kube, namespace), watcher::Config::default());
@@ -45,7 +58,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             move |cluster: Cluster| {
                 let name = cluster.name_any();
                 select(&store, |known| {
-                    known.namespace() == cluster.namespace() && capi::owner::<Cluster>(&known.metadata) == Some(&name)
+                    known.namespace() == cluster.namespace() && core::owner::<Cluster>(&known.metadata) == Some(&name)
                 })
             }
         })
@@ -60,21 +73,22 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
         .watches(within::<PartialObjectMeta<Secret>>(&kube, namespace), any(), {
             let store = cluster_store.clone();
             move |secret: PartialObjectMeta<Secret>| {
-                let named =
-                    |known: &LXCCluster| known.namespace() == secret.namespace() && known.spec.secret_ref.name == secret.name_any();
-                select(&store, named)
+                let (namespace, name) = (secret.namespace(), secret.name_any());
+                select(&store, |known| {
+                    known.namespace() == namespace && known.spec.secret_ref.as_ref().is_some_and(|named| named.name == name)
+                })
             }
         })
         .reconcile_on({
             let (store, machines) = (cluster_store.clone(), machine_store.clone());
-            heard(
+            triggered(
                 for_clusters,
                 move |namespace, name| {
                     let key = ObjectRef::<LXCMachine>::new(name).within(namespace);
                     let machine = machines.get(&key);
                     select(&store, |known| {
                         known.namespace().as_deref() == Some(namespace)
-                            && (balancer::name(&known.name_any(), namespace) == name
+                            && (load_balancer::name(&known.name_any(), namespace) == name
                                 || machine.as_ref().is_some_and(|machine| has(known, &machine.metadata)))
                     })
                 },
@@ -94,7 +108,7 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             move |cluster: Cluster| {
                 let name = cluster.name_any();
                 select(&store, |known| {
-                    known.namespace() == cluster.namespace() && capi::cluster_label(&known.metadata) == Some(&name)
+                    known.namespace() == cluster.namespace() && core::cluster_label(&known.metadata) == Some(&name)
                 })
             }
         })
@@ -106,15 +120,15 @@ pub async fn run(kube: Client, namespace: &str, readiness: Readiness) {
             let store = machine_store.clone();
             // Bootstrap data: a Machine names the Secret, an LXCMachine does not.
             move |secret: PartialObjectMeta<Secret>| {
-                let name = capi::cluster_label(&secret.metadata);
+                let name = core::cluster_label(&secret.metadata);
                 select(&store, |known| {
-                    known.namespace() == secret.namespace() && name.is_some() && capi::cluster_label(&known.metadata) == name
+                    known.namespace() == secret.namespace() && name.is_some() && core::cluster_label(&known.metadata) == name
                 })
             }
         })
         .reconcile_on({
             let store = machine_store.clone();
-            heard(
+            triggered(
                 for_machines,
                 move |namespace, name| {
                     let key = ObjectRef::new(name).within(namespace);
@@ -153,23 +167,23 @@ where
 
 /// The machine is one of the cluster's.
 fn has(cluster: &LXCCluster, machine: &ObjectMeta) -> bool {
-    let name = capi::cluster_label(machine);
-    name.is_some() && cluster.metadata.namespace == machine.namespace && capi::owner::<Cluster>(&cluster.metadata) == name
+    let name = core::cluster_label(machine);
+    name.is_some() && cluster.metadata.namespace == machine.namespace && core::owner::<Cluster>(&cluster.metadata) == name
 }
 
 /// What LXD tells, as the objects that it concerns.
-fn heard<K>(
-    mut words: mpsc::UnboundedReceiver<Word>,
+fn triggered<K>(
+    mut triggers: mpsc::UnboundedReceiver<Trigger>,
     concerned: impl Fn(&str, &str) -> Vec<ObjectRef<K>> + Send + 'static,
     store: Store<K>,
 ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    stream::poll_fn(move |task| words.poll_recv(task)).flat_map(move |word| {
-        stream::iter(match word {
-            Word::Instance { namespace, name } => concerned(&namespace, &name),
-            Word::Anything => select(&store, |_| true),
+    stream::poll_fn(move |task| triggers.poll_recv(task)).flat_map(move |trigger| {
+        stream::iter(match trigger {
+            Trigger::Instance { namespace, name } => concerned(&namespace, &name),
+            Trigger::Anything => select(&store, |_| true),
         })
     })
 }

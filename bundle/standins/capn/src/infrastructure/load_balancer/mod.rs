@@ -1,4 +1,6 @@
-//! The load balancer: a container with haproxy.
+//! The load balancer: a container with haproxy, which listens on port 6443 and sends requests to port 6443 of the control plane.
+
+mod template;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,12 +10,15 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{conditions::Verdict, identity, template};
+use self::template::Error as TemplateError;
+use super::identity;
+use crate::api::{
+    API_PORT,
+    conditions::{Cause, ConditionState},
+};
 
 /// On a load balancer's instance: the digest of the configuration that haproxy was last seen to serve.
 pub const SERVED_KEY: &str = "user.capn.served";
-/// The image of a load balancer that names none.
-pub const IMAGE: &str = "haproxy";
 
 const CONFIGURATION: &str = "/etc/haproxy/haproxy.cfg";
 const MODE: u32 = 0o440;
@@ -24,26 +29,37 @@ const TRY: Duration = Duration::from_secs(2);
 /// The share of requests that each API server gets.
 const WEIGHT: u32 = 100;
 
+/// Does what the real provider's own does, also where one would want something else: it binds IPv4 alone, a watch that is silent for
+/// 50 seconds ends, and whoever reaches port 8404 may take servers away.
 const TEMPLATE: &str = "\
 global
+  daemon
+  maxconn 100000
   log /dev/log local0
   log /dev/log local1 notice
-  daemon
 
 defaults
-  log global
   mode tcp
+  log global
   option dontlognull
   timeout connect 5s
-  # Watches are silent for minutes.
-  timeout client 10m
-  timeout server 10m
-  # Another server gets what one refuses that is about to go.
-  option redispatch 1
-  default-server init-addr none inter 1s fall 2 rise 1
+  timeout client 50s
+  timeout server 50s
+  default-server init-addr none
+
+frontend stats
+  mode http
+  bind *:8404
+  stats enable
+  stats uri /stats
+  stats refresh 1s
+  stats admin if TRUE
 
 frontend control-plane
-  bind :::{{ .FrontendControlPlanePort }} v4v6
+  bind *:{{ .FrontendControlPlanePort }}
+{{- if .IPv6 }}
+  bind :::{{ .FrontendControlPlanePort }} v6only
+{{- end }}
   default_backend kube-apiservers
 
 backend kube-apiservers
@@ -76,11 +92,10 @@ pub enum Error {
 
 impl Error {
     /// What is said of it.
-    pub fn verdict(&self) -> Verdict {
+    pub fn state(&self) -> ConditionState {
         match self {
             Self::Lxd(error) => identity::refusal(error),
-            Self::Refused(_) => Verdict::no("LoadBalancerConfigurationRefused", self.to_string()),
-            Self::NotServed { .. } => Verdict::no("LoadBalancerReloadFailed", self.to_string()),
+            Self::Refused(_) | Self::NotServed { .. } => ConditionState::new(Cause::Failed, self.to_string()),
         }
     }
 }
@@ -93,15 +108,14 @@ pub fn name(cluster: &str, namespace: &str) -> String {
 /// haproxy's configuration.
 pub fn configuration(
     custom: Option<&str>,
-    port: i32,
     backends: &BTreeMap<String, String>,
     healthz_check: bool,
-) -> Result<String, template::Error> {
+) -> Result<String, TemplateError> {
     let servers: BTreeMap<_, _> =
         backends.iter().map(|(name, address)| (name, json!({"Address": address, "Weight": WEIGHT}))).collect();
     let data = json!({
-        "FrontendControlPlanePort": port.to_string(),
-        "BackendControlPlanePort": crate::api::API_PORT.to_string(),
+        "FrontendControlPlanePort": API_PORT.to_string(),
+        "BackendControlPlanePort": API_PORT.to_string(),
         "BackendServers": servers,
         "IPv6": false,
         "EnableHealthzCheck": healthz_check,
@@ -117,7 +131,7 @@ pub fn digest(text: &str) -> String {
 /// Has haproxy serve a configuration, and notes on the instance that it does.
 ///
 /// The exit code of a reload says little: where haproxy cannot raise its file limit it succeeds, and no port opens. So the port is tried.
-pub async fn serve(client: &Client, instance: &str, configuration: &str, address: &str, port: u16) -> Result<(), Error> {
+pub async fn serve(client: &Client, instance: &str, configuration: &str, address: &str) -> Result<(), Error> {
     let file = client.stage_file(instance, CONFIGURATION, MODE, Source::Bytes(configuration.as_bytes())).await?;
     let check = client.exec(instance, &["haproxy", "-c", "-f", file.staged()]).await?;
     if check.code != 0 {
@@ -126,7 +140,7 @@ pub async fn serve(client: &Client, instance: &str, configuration: &str, address
     file.publish().await?;
     let served = async {
         reload(client, instance).await?;
-        listens(address, port).await
+        listens(address).await
     };
     if let Err(error) = served.await {
         let lxd::Error::Wait(wait) = error else { return Err(error.into()) };
@@ -148,9 +162,9 @@ async fn reload(client: &Client, instance: &str) -> Result<(), lxd::Error> {
     wait.until(look).await
 }
 
-async fn listens(address: &str, port: u16) -> Result<(), lxd::Error> {
-    let wait = Wait::for_condition(format!("{address}, port {port}: open"), PATIENCE);
-    let look = async || match timeout(TRY, TcpStream::connect((address, port))).await {
+async fn listens(address: &str) -> Result<(), lxd::Error> {
+    let wait = Wait::for_condition(format!("{address}, port {API_PORT}: open"), PATIENCE);
+    let look = async || match timeout(TRY, TcpStream::connect((address, API_PORT))).await {
         Ok(connected) => Ok(connected.map(drop).map_err(|error| error.to_string())),
         Err(_) => Ok(Err("no answer".to_owned())),
     };
@@ -175,10 +189,10 @@ mod tests {
     #[test]
     fn the_configuration_lists_the_control_plane() {
         let backends = [("cp-2".to_owned(), "fd42:77:1::2".to_owned()), ("cp-1".to_owned(), "10.77.0.11".to_owned())].into();
-        let rendered = configuration(None, 6443, &backends, true).unwrap();
+        let rendered = configuration(None, &backends, true).unwrap();
         let expected = "
 frontend control-plane
-  bind :::6443 v4v6
+  bind *:6443
   default_backend kube-apiservers
 
 backend kube-apiservers
@@ -187,13 +201,13 @@ backend kube-apiservers
   server cp-2 [fd42:77:1::2]:6443 weight 100 check check-ssl verify none
 ";
         assert!(rendered.ends_with(expected), "{rendered}");
-        assert!(!configuration(None, 6443, &backends, false).unwrap().contains("httpchk"));
+        assert!(!configuration(None, &backends, false).unwrap().contains("httpchk"));
     }
 
     #[test]
     fn a_custom_template_takes_its_place() {
         let template = "bind *:{{ .FrontendControlPlanePort }}{{ if .IPv6 }} six{{ end }}";
-        assert_eq!(configuration(Some(template), 7443, &BTreeMap::new(), true).unwrap(), "bind *:7443");
-        assert!(configuration(Some("{{ .Nothing }}"), 6443, &BTreeMap::new(), true).is_err());
+        assert_eq!(configuration(Some(template), &BTreeMap::new(), true).unwrap(), "bind *:6443");
+        assert!(configuration(Some("{{ .Nothing }}"), &BTreeMap::new(), true).is_err());
     }
 }

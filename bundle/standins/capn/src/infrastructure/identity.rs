@@ -11,7 +11,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::conditions::Verdict;
+use crate::api::{
+    SecretRef,
+    conditions::{Cause, ConditionState},
+};
 
 /// The project of an identity that names none.
 const DEFAULT_PROJECT: &str = "default";
@@ -19,6 +22,9 @@ const DEFAULT_PROJECT: &str = "default";
 /// Why there is no connection to LXD.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No Secret is named.
+    #[error("spec.secretRef names no Secret with an identity for LXD")]
+    Unnamed,
     /// There is no such Secret.
     #[error("there is no Secret {0} with the identity for LXD in this namespace")]
     Missing(String),
@@ -44,37 +50,40 @@ pub enum Error {
 impl Error {
     /// The Secret has to be another, and that is seen when it happens.
     pub fn is_watched(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Incomplete { .. } | Self::Unpinned(_))
+        matches!(self, Self::Unnamed | Self::Missing(_) | Self::Incomplete { .. } | Self::Unpinned(_))
     }
 
     /// What is said of it; nothing if only trying again helps.
-    pub fn verdict(&self) -> Option<Verdict> {
-        let reason = match self {
-            Self::Missing(_) => "IdentityMissing",
-            Self::Incomplete { .. } => "IdentityIncomplete",
-            Self::Unpinned(_) => "IdentityInsecure",
-            Self::Lxd(error) => return Some(refusal(error)),
-            Self::Kube(_) => return None,
-        };
-        Some(Verdict::no(reason, self.to_string()))
+    pub fn state(&self) -> Option<ConditionState> {
+        match self {
+            Self::Lxd(error) => Some(refusal(error)),
+            Self::Kube(_) => None,
+            Self::Unnamed | Self::Missing(_) | Self::Incomplete { .. } | Self::Unpinned(_) => {
+                Some(ConditionState::new(Cause::Failed, self.to_string()))
+            }
+        }
     }
 }
 
-/// What an error of LXD says of the identity, where it says something; otherwise the error itself.
-pub fn refusal(error: &lxd::Error) -> Verdict {
-    let reason = match error {
-        lxd::Error::OtherCertificate { .. } => "IdentityForAnotherServer",
-        lxd::Error::NotLxd { reason, .. } if reason.contains("untrusted") => "IdentityNotTrusted",
-        lxd::Error::Refused { status: 403, .. } => "IdentityNotTrusted",
-        lxd::Error::Setup { .. } => "IdentityUnreadable",
-        _ => return Verdict::of(error),
-    };
-    Verdict::no(reason, format!("{error}; look at the Secret with the identity, and at `lxc config trust list` on the server"))
+/// What an error of LXD says, and where to look if it is about the identity.
+pub fn refusal(error: &lxd::Error) -> ConditionState {
+    match error {
+        lxd::Error::OtherCertificate { .. } | lxd::Error::Setup { .. } | lxd::Error::Refused { status: 403, .. } => {
+            unwelcome(error)
+        }
+        lxd::Error::NotLxd { reason, .. } if reason.contains("untrusted") => unwelcome(error),
+        _ => ConditionState::of(error),
+    }
 }
 
-/// Something that LXD told of, in one namespace.
+fn unwelcome(error: &lxd::Error) -> ConditionState {
+    let advice = "look at the Secret with the identity, and at `lxc config trust list` on the server";
+    ConditionState::new(Cause::Failed, format!("{error}; {advice}"))
+}
+
+/// What has an object looked at again: LXD told of something, in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum Trigger {
     /// An instance has changed.
     Instance {
         /// The namespace of the identity that learned of it.
@@ -89,7 +98,7 @@ pub enum Word {
 /// All identities that are in use.
 pub struct Identities {
     kube: Client,
-    words: Vec<mpsc::UnboundedSender<Word>>,
+    listeners: Vec<mpsc::UnboundedSender<Trigger>>,
     /// By namespace and name of the Secret.
     known: Mutex<BTreeMap<(String, String), Slot>>,
 }
@@ -111,13 +120,14 @@ impl Drop for Connected {
 }
 
 impl Identities {
-    /// No connection yet. What LXD will tell goes to `words`.
-    pub fn new(kube: Client, words: Vec<mpsc::UnboundedSender<Word>>) -> Self {
-        Self { kube, words, known: Mutex::default() }
+    /// No connection yet. What LXD will tell goes to the listeners.
+    pub fn new(kube: Client, listeners: Vec<mpsc::UnboundedSender<Trigger>>) -> Self {
+        Self { kube, listeners, known: Mutex::default() }
     }
 
     /// The connection of the identity in a Secret; it is made when it is first asked for, and anew when the Secret changes.
-    pub async fn connect(&self, namespace: &str, name: &str) -> Result<lxd::Client, Error> {
+    pub async fn connect(&self, namespace: &str, secret: Option<&SecretRef>) -> Result<lxd::Client, Error> {
+        let name = secret.map(|secret| secret.name.as_str()).ok_or(Error::Unnamed)?;
         let secrets = Api::<Secret>::namespaced(self.kube.clone(), namespace);
         let secret = secrets.get_opt(name).await?.ok_or_else(|| Error::Missing(name.to_owned()))?;
         let slot = self.known.lock().await.entry((namespace.to_owned(), name.to_owned())).or_default().clone();
@@ -128,19 +138,19 @@ impl Identities {
         *slot = None;
         let credentials = Credentials::of(name, &secret)?;
         let client = credentials.connect().await?;
-        let follower = tokio::spawn(follow(client.clone(), namespace.to_owned(), self.words.clone())).abort_handle();
+        let follower = tokio::spawn(follow(client.clone(), namespace.to_owned(), self.listeners.clone())).abort_handle();
         *slot = Some(Connected { version: secret.metadata.resource_version, client: client.clone(), follower });
         Ok(client)
     }
 }
 
-async fn follow(client: lxd::Client, namespace: String, listeners: Vec<mpsc::UnboundedSender<Word>>) {
+async fn follow(client: lxd::Client, namespace: String, listeners: Vec<mpsc::UnboundedSender<Trigger>>) {
     let mut notices = std::pin::pin!(client.events());
     while let Some(notice) = notices.next().await {
-        for word in words(&notice, &namespace) {
+        for trigger in triggers(&notice, &namespace) {
             for listener in &listeners {
                 // Nobody listens any more when the manager ends.
-                let _ = listener.send(word.clone());
+                let _ = listener.send(trigger.clone());
             }
         }
         if let Notice::Lost(error) = notice {
@@ -150,17 +160,17 @@ async fn follow(client: lxd::Client, namespace: String, listeners: Vec<mpsc::Unb
 }
 
 /// What a notice means to whoever looks after instances. What the provider itself does inside them is not news.
-fn words(notice: &Notice, namespace: &str) -> Vec<Word> {
+fn triggers(notice: &Notice, namespace: &str) -> Vec<Trigger> {
     const WITHIN: [&str; 5] = ["instance-exec", "instance-file-", "instance-log-", "instance-metadata-", "instance-console-"];
     match notice {
-        Notice::Connected => vec![Word::Anything],
+        Notice::Connected => vec![Trigger::Anything],
         Notice::Lost(_) => Vec::new(),
         Notice::Happened(Event { action, .. }) if WITHIN.iter().any(|within| action.starts_with(within)) => Vec::new(),
         Notice::Happened(event) => {
-            let word = |name: &str| Word::Instance { namespace: namespace.to_owned(), name: name.to_owned() };
-            let words: Vec<_> = event.instances().map(word).collect();
+            let trigger = |name: &str| Trigger::Instance { namespace: namespace.to_owned(), name: name.to_owned() };
+            let triggers: Vec<_> = event.instances().map(trigger).collect();
             // An image, a profile, a limit of the project: somebody may have waited for it.
-            if words.is_empty() && event.action != "operation" { vec![Word::Anything] } else { words }
+            if triggers.is_empty() && event.action != "operation" { vec![Trigger::Anything] } else { triggers }
         }
     }
 }
@@ -223,7 +233,7 @@ mod tests {
     }
 
     const COMPLETE: [(&str, &str); 4] =
-        [("server", "https://10.77.0.1:8443"), ("server-crt", "S"), ("client-crt", "C"), ("client-key", "K")];
+        [("server", "https://10.77.0.1:8443"), ("server-crt", "S"), ("client-crt", "C"), ("client-key", "-K-")];
 
     #[test]
     fn a_secret_is_complete_or_refused() {
@@ -231,55 +241,57 @@ mod tests {
         for (case, pairs, expected) in [
             ("the default project", COMPLETE.to_vec(), "default"),
             ("a project", with("project", "capi-lab"), "capi-lab"),
-            ("not verified", with("insecure-skip-verify", "true"), "IdentityInsecure"),
+            ("not verified", with("insecure-skip-verify", "true"), "the Secret incus-identity sets insecure-skip-verify"),
             ("verified", with("insecure-skip-verify", "false"), "default"),
-            ("no key", COMPLETE[..3].to_vec(), "IdentityIncomplete: the Secret incus-identity lacks client-key"),
-            ("nothing", vec![], "IdentityIncomplete: the Secret incus-identity lacks server, server-crt, client-crt, client-key"),
+            ("no key", COMPLETE[..3].to_vec(), "the Secret incus-identity lacks client-key"),
+            ("nothing", vec![], "the Secret incus-identity lacks server, server-crt, client-crt, client-key"),
         ] {
             let outcome = match Credentials::of("incus-identity", &secret(&pairs)) {
                 Ok(credentials) => credentials.project,
-                Err(error) => error.verdict().map(|verdict| format!("{}: {}", verdict.reason, verdict.message)).unwrap(),
+                Err(error) => error.state().unwrap().message,
             };
             assert!(outcome.starts_with(expected), "{case}: {outcome}");
-            assert!(!outcome.contains('K'), "{case}: {outcome}");
+            assert!(!outcome.contains("-K-"), "{case}: {outcome}");
         }
     }
 
     #[test]
-    fn events_are_words() {
+    fn events_are_triggers() {
         let happened = |action: &str, resources: &[&str]| {
             let resources = resources.iter().map(|path| (*path).to_owned()).collect();
             Notice::Happened(Event { action: action.to_owned(), resources })
         };
-        let instance = |name: &str| Word::Instance { namespace: "lab".into(), name: name.into() };
+        let instance = |name: &str| Trigger::Instance { namespace: "lab".into(), name: name.into() };
         for (notice, expected) in [
-            (Notice::Connected, vec![Word::Anything]),
+            (Notice::Connected, vec![Trigger::Anything]),
             (happened("instance-started", &["instances/cp-1"]), vec![instance("cp-1")]),
             (happened("operation", &["instances/cp-1", "instances/cp-2"]), vec![instance("cp-1"), instance("cp-2")]),
             (happened("operation", &[]), vec![]),
             (happened("instance-file-pushed", &["instances/cp-1"]), vec![]),
-            (happened("image-alias-created", &["images/aliases/haproxy"]), vec![Word::Anything]),
+            (happened("image-alias-created", &["images/aliases/haproxy"]), vec![Trigger::Anything]),
         ] {
-            assert_eq!(words(&notice, "lab"), expected, "{notice:?}");
+            assert_eq!(triggers(&notice, "lab"), expected, "{notice:?}");
         }
     }
 
     #[test]
     fn what_lxd_thinks_of_an_identity_is_said() {
         let address = || "https://10.77.0.1:8443".to_owned();
-        for (error, reason) in [
-            (lxd::Error::OtherCertificate { address: address() }, "IdentityForAnotherServer"),
-            (
-                lxd::Error::NotLxd { address: address(), reason: "it answers, but says that this client is untrusted".into() },
-                "IdentityNotTrusted",
-            ),
+        let untrusted = "it answers, but says that this client is untrusted".to_owned();
+        for (error, says) in [
+            (lxd::Error::OtherCertificate { address: address() }, "look at the Secret"),
+            (lxd::Error::NotLxd { address: address(), reason: untrusted }, "look at the Secret"),
             (
                 lxd::Error::Refused { request: "GET /1.0/instances".into(), status: 403, message: "not authorized".into() },
-                "IdentityNotTrusted",
+                "look at the Secret",
             ),
-            (lxd::Error::Unreachable { address: address(), reason: "connection refused".into(), denied: false }, "LxdUnreachable"),
+            (
+                lxd::Error::Unreachable { address: address(), reason: "connection refused".into(), denied: false },
+                "connection refused",
+            ),
         ] {
-            assert_eq!(refusal(&error).reason, reason);
+            let state = refusal(&error);
+            assert!(state.cause == Cause::Failed && state.message.contains(says), "{state:?}");
         }
     }
 }

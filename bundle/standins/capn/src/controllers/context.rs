@@ -9,7 +9,16 @@ use std::{
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt, runtime::controller::Action};
 
-use crate::{balancer, conditions::Verdict, deed, identity, identity::Identities};
+use tokio::sync::Semaphore;
+
+use crate::{
+    api::conditions::{ConditionState, Contract},
+    infrastructure::{
+        action,
+        identity::{self, Identities},
+        load_balancer,
+    },
+};
 
 /// The pauses between attempts that failed grow from the first to the last. What can be watched is not waited for so.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,10 +38,10 @@ pub enum Error {
     Lxd(#[from] lxd::Error),
     /// Something was not done in LXD.
     #[error(transparent)]
-    Deed(#[from] deed::Error),
+    Action(#[from] action::Error),
     /// The load balancer does not serve.
     #[error(transparent)]
-    Balancer(#[from] balancer::Error),
+    LoadBalancer(#[from] load_balancer::Error),
     /// What failed is not tried again yet.
     #[error("the pause after the last attempt is not over")]
     TooEarly,
@@ -45,13 +54,13 @@ impl Error {
     }
 
     /// What is said of it on the object; nothing if only trying again helps.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn state(&self) -> Option<ConditionState> {
         match self {
             Self::Kube(_) | Self::TooEarly => None,
-            Self::Identity(error) => error.verdict(),
+            Self::Identity(error) => error.state(),
             Self::Lxd(error) => Some(identity::refusal(error)),
-            Self::Deed(error) => Some(error.verdict()),
-            Self::Balancer(error) => Some(error.verdict()),
+            Self::Action(error) => Some(error.state()),
+            Self::LoadBalancer(error) => Some(error.state()),
         }
     }
 }
@@ -62,6 +71,10 @@ pub struct Context {
     pub kube: Client,
     /// LXD.
     pub identities: Arc<Identities>,
+    /// The contract of Cluster API that is kept.
+    pub contract: Contract,
+    /// As many permits as instances may be made at once.
+    pub creations: Semaphore,
     /// By the objects' UIDs.
     failures: Mutex<BTreeMap<String, Failures>>,
 }
@@ -75,8 +88,8 @@ struct Failures {
 
 impl Context {
     /// Nothing has failed yet.
-    pub fn new(kube: Client, identities: Arc<Identities>) -> Self {
-        Self { kube, identities, failures: Mutex::default() }
+    pub fn new(kube: Client, identities: Arc<Identities>, contract: Contract, concurrency: usize) -> Self {
+        Self { kube, identities, contract, creations: Semaphore::new(concurrency), failures: Mutex::default() }
     }
 
     /// The objects of a kind in a namespace.

@@ -1,4 +1,4 @@
-//! Cluster API's own kinds, as far as the provider reads them.
+//! Cluster API's own kinds, as far as the provider reads them. Whatever else they hold is left alone.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, Resource};
@@ -9,9 +9,9 @@ pub const CLUSTER_LABEL: &str = "cluster.x-k8s.io/cluster-name";
 /// The label of what runs the control plane.
 pub const CONTROL_PLANE_LABEL: &str = "cluster.x-k8s.io/control-plane";
 /// Where it is, Cluster API begins nothing with a machine that is to go, not even the end of its etcd.
-pub const HOLD_ANNOTATION: &str = "pre-drain.delete.hook.machine.cluster.x-k8s.io/load-balancer";
+pub const PRE_DRAIN_HOOK: &str = "pre-drain.delete.hook.machine.cluster.x-k8s.io/load-balancer";
 const PAUSED_ANNOTATION: &str = "cluster.x-k8s.io/paused";
-const MANAGED_BY_LABEL: &str = "cluster.x-k8s.io/managed-by";
+const MANAGED_BY_ANNOTATION: &str = "cluster.x-k8s.io/managed-by";
 
 /// A cluster.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize)]
@@ -33,8 +33,6 @@ pub struct MachineSpec {
     pub cluster_name: String,
     /// The version of Kubernetes that it is to run.
     pub version: Option<String>,
-    /// Where it is to be placed.
-    pub failure_domain: Option<String>,
     /// What it does when it starts first.
     pub bootstrap: Bootstrap,
     /// Its LXCMachine.
@@ -66,8 +64,8 @@ impl Machine {
     }
 
     /// Cluster API waits for us once it is to go.
-    pub fn is_held(&self) -> bool {
-        self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(HOLD_ANNOTATION))
+    pub fn has_hook(&self) -> bool {
+        has_annotation(&self.metadata, PRE_DRAIN_HOOK)
     }
 }
 
@@ -81,17 +79,21 @@ pub fn owner<K: Resource<DynamicType = ()>>(owned: &ObjectMeta) -> Option<&str> 
 
 /// Nobody is to touch the object, because of its Cluster or of itself.
 pub fn is_paused(cluster: &Cluster, object: &ObjectMeta) -> bool {
-    cluster.spec.paused == Some(true) || object.annotations.as_ref().is_some_and(|all| all.contains_key(PAUSED_ANNOTATION))
+    cluster.spec.paused == Some(true) || has_annotation(object, PAUSED_ANNOTATION)
 }
 
 /// Somebody else takes care of the object.
 pub fn is_externally_managed(object: &ObjectMeta) -> bool {
-    label(object, MANAGED_BY_LABEL).is_some()
+    has_annotation(object, MANAGED_BY_ANNOTATION)
 }
 
 /// The name of the Cluster that the object belongs to.
 pub fn cluster_label(object: &ObjectMeta) -> Option<&str> {
     label(object, CLUSTER_LABEL)
+}
+
+fn has_annotation(object: &ObjectMeta, key: &str) -> bool {
+    object.annotations.as_ref().is_some_and(|all| all.contains_key(key))
 }
 
 fn label<'a>(object: &'a ObjectMeta, key: &str) -> Option<&'a str> {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use lxd::{Client, Config, Devices, Instance, InstanceState, Profile, Server};
-use serde_json::{Value, json};
+use lxd::{Client, Config, Devices, Instance, InstanceState, Profile};
 
-use crate::{api::Image, conditions::Verdict};
+use super::image::ImageSource;
 
 const CLUSTER_KEY: &str = "user.cluster-name";
 const NAMESPACE_KEY: &str = "user.cluster-namespace";
 const ROLE_KEY: &str = "user.cluster-role";
 const MACHINE_KEY: &str = "user.machine-name";
+/// The kind of instance that is made unless another is asked for.
+pub const CONTAINER: &str = "container";
 /// What cloud-init finds in the instance.
 pub const USER_DATA_KEY: &str = "cloud-init.user-data";
 
@@ -23,24 +24,15 @@ pub enum Invalid {
     /// The image is to be of the Machine's version, and there is none.
     #[error("the image's name `{0}` holds VERSION, but the Machine has no version")]
     VersionMissing(String),
+    /// An image on a server that nobody knows.
+    #[error("the image's name `{0}` begins with a shorthand that is none of capi, capi-stg, images, debian and ubuntu")]
+    ImagePrefix(String),
     /// A kind of instance that this provider does not make.
     #[error("instances of type `{0}` are not made by this stand-in; it makes containers and virtual machines")]
     Kind(String),
     /// User data that is not cloud-init's.
     #[error("bootstrap data in the format `{0}` is not supported; cloud-config is")]
     Format(String),
-}
-
-impl Invalid {
-    /// The condition's reason.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Device(_) => "InvalidDevice",
-            Self::VersionMissing(_) => "VersionMissing",
-            Self::Kind(_) => "UnsupportedInstanceType",
-            Self::Format(_) => "UnsupportedBootstrapFormat",
-        }
-    }
 }
 
 /// What an instance is for.
@@ -91,96 +83,21 @@ impl Owner<'_> {
     }
 }
 
-/// Where an instance's image is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// In LXD, under an alias.
-    Alias(String),
-    /// In LXD.
-    Fingerprint(String),
-    /// On another server.
-    Remote {
-        /// Its address.
-        server: String,
-        /// How it is spoken to.
-        protocol: String,
-        /// The image's alias there.
-        alias: String,
-        /// The image's fingerprint.
-        fingerprint: String,
-    },
-}
-
-impl Source {
-    /// What an image's specification means, for a Machine of this version.
-    pub fn of(image: &Image, version: Option<&str>, server: &Server) -> Result<Self, Invalid> {
-        let name = match version {
-            Some(version) => image.name.replace("VERSION", version),
-            None if image.name.contains("VERSION") => return Err(Invalid::VersionMissing(image.name.clone())),
-            None => image.name.clone(),
-        };
-        let remote = |server: &str, protocol: &str, alias: String| {
-            let (server, protocol) = (server.to_owned(), protocol.to_owned());
-            Self::Remote { server, protocol, alias, fingerprint: image.fingerprint.clone() }
-        };
-        if !image.server.is_empty() {
-            return Ok(remote(&image.server, &image.protocol, name));
-        }
-        if !image.fingerprint.is_empty() {
-            return Ok(Self::Fingerprint(image.fingerprint.clone()));
-        }
-        let public = if server.environment.server == "incus" {
-            "https://images.linuxcontainers.org"
-        } else {
-            "https://images.lxd.canonical.com"
-        };
-        let known = name.split_once(':').and_then(|(prefix, rest)| match prefix {
-            "capi" => Some(("https://images.linuxcontainers.org/capn/", rest.to_owned())),
-            "capi-stg" => Some(("https://images-stg.capn.open-cloud.xyz/capn/staging/", rest.to_owned())),
-            "images" => Some((public, rest.to_owned())),
-            "debian" => Some((public, format!("debian/{rest}/cloud"))),
-            "ubuntu" => Some(("https://cloud-images.ubuntu.com/releases", rest.to_owned())),
-            _ => None,
-        });
-        Ok(known.map_or(Self::Alias(name), |(server, alias)| remote(server, "simplestreams", alias)))
-    }
-
-    /// What LXD wants to hear.
-    pub fn body(&self) -> Value {
-        match self {
-            Self::Alias(alias) => json!({"type": "image", "alias": alias}),
-            Self::Fingerprint(fingerprint) => json!({"type": "image", "fingerprint": fingerprint}),
-            Self::Remote { server, protocol, alias, fingerprint } => {
-                let mut body = json!({"type": "image", "mode": "pull", "server": server, "protocol": protocol});
-                let (key, value) = if fingerprint.is_empty() { ("alias", alias) } else { ("fingerprint", fingerprint) };
-                body[key] = json!(value);
-                body
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Alias(name) | Self::Fingerprint(name) => f.write_str(name),
-            Self::Remote { server, alias, fingerprint, .. } => {
-                write!(f, "{} of {server}", if alias.is_empty() { fingerprint } else { alias })
-            }
-        }
-    }
-}
-
-/// Devices, each written as `name,key=value[,key=value]`.
+/// Devices, each written as `name,key=value[,key=value]`. What is written of one device in several places belongs together.
 pub fn devices(written: &[String]) -> Result<Devices, Invalid> {
-    let device = |text: &String| {
+    let device = |text: &str| {
         let (name, keys) = text.split_once(',')?;
         let keys: Option<Config> =
             keys.split(',').map(|pair| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))).collect();
         let well_formed = |keys: &Config| !name.is_empty() && keys.keys().all(|key| !key.is_empty());
         keys.filter(well_formed).map(|keys| (name.to_owned(), keys))
     };
-    written.iter().map(|text| device(text).ok_or_else(|| Invalid::Device(text.clone()))).collect()
+    let mut devices = Devices::new();
+    for text in written {
+        let (name, keys) = device(text).ok_or_else(|| Invalid::Device(text.clone()))?;
+        devices.entry(name).or_default().extend(keys);
+    }
+    Ok(devices)
 }
 
 /// What a machine gets that is not told to go without: as the provider's own profile for LXD has it.
@@ -188,15 +105,20 @@ pub fn kubeadm_profile(unprivileged: bool) -> (Config, Devices) {
     let modules =
         "ip_vs,ip_vs_rr,ip_vs_wrr,ip_vs_sh,ip_tables,ip6_tables,iptable_raw,netlink_diag,nf_nat,overlay,br_netfilter,xt_socket";
     let mut config = pairs(&[("security.nesting", "true"), ("linux.kernel_modules", modules)]);
-    if !unprivileged {
-        config.insert("security.privileged".to_owned(), "true".to_owned());
-    }
     let boot = pairs(&[("type", "disk"), ("source", "/boot"), ("path", "/usr/lib/ostree-boot"), ("readonly", "true")]);
     let silenced = ["snapd.service", "snapd.socket", "apparmor.service"].into_iter().map(|unit| {
         let path = format!("/usr/lib/systemd/system/{unit}");
         (format!("00-disable-{}", unit.replace('.', "-")), pairs(&[("type", "disk"), ("source", "/dev/null"), ("path", &path)]))
     });
-    (config, silenced.chain([("00-boot".to_owned(), boot)]).collect())
+    let mut devices: Devices = silenced.chain([("00-boot".to_owned(), boot)]).collect();
+    if !unprivileged {
+        let unconfined = ["lxc.apparmor.profile=unconfined", "lxc.mount.auto=proc:rw sys:rw cgroup:rw"];
+        let unlimited = ["lxc.cgroup.devices.allow=a", "lxc.cap.drop="];
+        let raw = [unconfined, unlimited].concat().join("\n");
+        config.extend(pairs(&[("security.privileged", "true"), ("raw.lxc", &raw)]));
+        devices.insert("00-kmsg".to_owned(), pairs(&[("type", "unix-char"), ("source", "/dev/kmsg"), ("path", "/dev/kmsg")]));
+    }
+    (config, devices)
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -235,18 +157,16 @@ pub async fn addresses_of(client: &Client, name: &str) -> Result<Vec<String>, lx
 }
 
 /// What a new instance would need and LXD lacks. LXD's own refusal does not tell these from anything else that is not found.
-pub async fn lacking(client: &Client, source: Option<&Source>, profiles: &[String]) -> Result<Option<Verdict>, lxd::Error> {
-    if let Some(Source::Alias(alias)) = source
+pub async fn missing(client: &Client, source: Option<&ImageSource>, profiles: &[String]) -> Result<Option<String>, lxd::Error> {
+    if let Some(ImageSource::Alias(alias)) = source
         && client.find_alias(alias).await?.is_none()
     {
-        let message = format!("LXD has no image {alias} in the identity's project; `lxc image alias list` shows what it has");
-        return Ok(Some(Verdict::no("ImageNotFound", message)));
+        return Ok(Some(format!("LXD has no image {alias} in the identity's project; `lxc image alias list` shows what it has")));
     }
     for profile in profiles {
         if client.find::<Profile>(profile).await?.is_none() {
-            let message =
-                format!("LXD has no profile {profile} in the identity's project; the role lxd_profiles makes those of the lab");
-            return Ok(Some(Verdict::no("ProfileNotFound", message)));
+            let made = "the role lxd_profiles makes those of the lab";
+            return Ok(Some(format!("LXD has no profile {profile} in the identity's project; {made}")));
         }
     }
     Ok(None)
@@ -254,6 +174,8 @@ pub async fn lacking(client: &Client, source: Option<&Source>, profiles: &[Strin
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -267,27 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found() {
-        let image = |name: &str| Image { name: name.to_owned(), ..Image::default() };
-        let given = Image { server: "https://mirror".into(), protocol: "simplestreams".into(), ..image("x/VERSION") };
-        for (case, image, version, expected) in [
-            ("a local alias", image("kubeadm/VERSION"), Some("v1.35.0"), "kubeadm/v1.35.0"),
-            ("no version in it", image("haproxy"), None, "haproxy"),
-            (
-                "a shorthand",
-                image("capi:kubeadm/VERSION"),
-                Some("v1.35.0"),
-                "kubeadm/v1.35.0 of https://images.linuxcontainers.org/capn/",
-            ),
-            ("Debian's", image("debian:12"), None, "debian/12/cloud of https://images.lxd.canonical.com"),
-            ("Ubuntu's", image("ubuntu:24.04"), None, "24.04 of https://cloud-images.ubuntu.com/releases"),
-            ("a fingerprint", Image { fingerprint: "c0ffee".into(), ..image("x") }, None, "c0ffee"),
-            ("a server", given, Some("v1"), "x/v1 of https://mirror"),
-        ] {
-            assert_eq!(Source::of(&image, version, &Server::default()).unwrap().to_string(), expected, "{case}");
+    fn devices_of_one_name_are_one_device() {
+        let written = ["eth1,type=nic", "root,type=disk,size=8GiB", "eth1,network=ext,type=nic"].map(str::to_owned);
+        let read = devices(&written).unwrap();
+        assert_eq!(read["eth1"], pairs(&[("type", "nic"), ("network", "ext")]));
+        assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn a_privileged_machine_is_not_confined() {
+        let (config, devices) = kubeadm_profile(false);
+        assert_eq!(config["security.privileged"], "true");
+        for line in ["lxc.apparmor.profile=unconfined", "lxc.cap.drop="] {
+            assert!(config["raw.lxc"].lines().any(|known| known == line), "{line}");
         }
-        let missing = Source::of(&image("kubeadm/VERSION"), None, &Server::default());
-        assert_eq!(missing.unwrap_err().reason(), "VersionMissing");
+        assert_eq!(devices["00-kmsg"]["type"], "unix-char");
+        let (config, devices) = kubeadm_profile(true);
+        assert!(!config.contains_key("raw.lxc") && !config.contains_key("security.privileged"));
+        assert!(!devices.contains_key("00-kmsg"));
     }
 
     #[test]

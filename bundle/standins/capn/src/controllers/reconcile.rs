@@ -11,10 +11,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::context::{Context, Error};
 use crate::{
-    conditions::Verdict,
-    context::{Context, Error},
-    deed::Deed,
+    api::conditions::{ConditionState, Contract},
+    infrastructure::action::InstanceAction,
 };
 
 /// A kind of objects that the provider looks after.
@@ -22,13 +22,13 @@ pub trait Managed: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + 
     /// What is published of one.
     type Status: Serialize + PartialEq;
     /// What there is to say of one.
-    type Report: From<Verdict>;
+    type Report: From<ConditionState>;
 
     /// What was published last.
     fn published(&self) -> Option<&Self::Status>;
 
     /// The status with what is to be said.
-    fn status(&self, report: &Self::Report, now: Timestamp) -> Self::Status;
+    fn status(&self, report: &Self::Report, contract: Contract, now: Timestamp) -> Self::Status;
 
     /// Looks, and does one thing.
     async fn step(&mut self, context: &Context) -> Result<Step<Self::Report>, Error>;
@@ -83,8 +83,8 @@ pub async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Res
             Ok(Action::await_change())
         }
         Err(error) => {
-            if let Some(verdict) = error.verdict() {
-                publish(&mut object, &verdict.into(), &context).await?;
+            if let Some(state) = error.state() {
+                publish(&mut object, &state.into(), &context).await?;
             }
             if error.is_watched() { Ok(Action::await_change()) } else { Err(error) }
         }
@@ -105,25 +105,25 @@ async fn converge<K: Managed>(object: &mut K, context: &Context) -> Result<Optio
 /// Does something to the object's instance, and says so meanwhile. Where the last attempt failed, why it did is worth more.
 pub async fn perform<K: Managed>(
     object: &mut K,
-    deed: &Deed,
+    action: &InstanceAction,
     client: &lxd::Client,
     instance: &str,
     context: &Context,
 ) -> Result<Step<K::Report>, Error> {
     // LXD tells of the start and the end of an instance that ends at once, and each would have it started again.
-    if *deed == Deed::Start && context.is_early(object) {
+    if matches!(action, InstanceAction::Seed(_) | InstanceAction::Start) && context.is_early(object) {
         return Err(Error::TooEarly);
     }
     if !context.has_failed(object) {
-        publish(object, &deed.progress().into(), context).await?;
+        publish(object, &action.progress().into(), context).await?;
     }
-    deed.carry_out(client, instance).await?;
+    action.carry_out(client, instance, &context.creations).await?;
     Ok(Step::Again)
 }
 
 /// Writes what there is to say of an object into its status, unless that says it already.
 pub async fn publish<K: Managed>(object: &mut K, report: &K::Report, context: &Context) -> Result<(), kube::Error> {
-    let status = object.status(report, Timestamp::now());
+    let status = object.status(report, context.contract, Timestamp::now());
     if object.published() != Some(&status) {
         let status = Patch::Merge(json!({"status": status}));
         *object = api_of(object, context).patch_status(&object.name_any(), &PatchParams::default(), &status).await?;
