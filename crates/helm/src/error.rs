@@ -114,6 +114,9 @@ fn gate(release: &str, checks: &[Check]) -> String {
     format!("the tests of release {release} have failed: {}", checks.join("; "))
 }
 
+/// What Helm begins its words with, which say what it was to do anyway.
+const FAILED: [&str; 2] = ["INSTALLATION FAILED:", "UPGRADE FAILED:"];
+
 /// What Helm's words mean: a part of them, a code, and what to do.
 type Meaning = (&'static str, &'static str, &'static str);
 
@@ -143,7 +146,7 @@ const MEANINGS: [Meaning; 24] = [
     ),
     ("unknown field", "CHART_FIELD_UNKNOWN", "the cluster does not know a field that the chart sets; look at the versions of both"),
     ("invalid ownership metadata", "OBJECT_OF_ANOTHER_RELEASE", "remove the object, or give this release another name"),
-    ("conflict with \"", "RELEASE_FIELD_CONFLICT", "let the other manager give the fields up, or set take_over to always"),
+    ("Apply failed with", "RELEASE_FIELD_CONFLICT", "let the other manager give the fields up, or set take_over to always"),
     ("failed calling webhook", "WEBHOOK_NOT_SERVING", "a controller did not come up in time; look at its pods"),
     ("admission webhook", "ADMISSION_REFUSED", "set the values so that the cluster takes the objects"),
     ("is immutable", "OBJECT_IMMUTABLE", "give the object another name in the chart, or remove it first"),
@@ -165,6 +168,7 @@ impl Error {
     /// Helm's own words, of which the last ones count: what comes before says what went well.
     pub(crate) fn failed(act: &str, tail: &str) -> Self {
         let error = tail.rsplit_once("Error: ").map_or(tail, |(_, error)| error).trim();
+        let error = FAILED.iter().find_map(|prefix| error.strip_prefix(prefix)).unwrap_or(error).trim();
         // What Helm lists below its first line are the places in the values, which is what the user needs first.
         let mut lines = error.lines().map(str::trim).filter(|line| !line.is_empty() && !line.ends_with(".yaml:"));
         let first = lines.next().unwrap_or("it gave no reason");
@@ -183,7 +187,8 @@ impl Error {
     #[must_use]
     pub fn managers(&self) -> Vec<&str> {
         let Self::Failed { detail, .. } = self else { return Vec::new() };
-        detail.split("conflict with \"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+        let parts = ["conflict with \"", "conflicts with \""].into_iter().flat_map(|before| detail.split(before).skip(1));
+        parts.filter_map(|rest| rest.split('"').next()).collect()
     }
 }
 
@@ -278,6 +283,6 @@ mod tests {
     fn those_in_the_way_are_named() {
         let tail = "Error: UPGRADE FAILED: conflict occurred while applying object ns/x cluster.x-k8s.io/v1beta2, Kind=Cluster: Apply failed with 2 \
                     conflicts: conflicts with \"clusterctl\" using cluster.x-k8s.io/v1beta2:\n- .spec.a\nconflict with \"kubectl\" using v1: .b";
-        assert_eq!(Error::failed("upgrade", tail).managers(), ["kubectl"]);
+        assert_eq!(Error::failed("upgrade", tail).managers(), ["kubectl", "clusterctl"]);
     }
 }

@@ -21,7 +21,7 @@ pub use chart::{Chart, Source};
 pub use error::Error;
 pub use hold::Hold;
 pub use inputs::Inputs;
-pub use manifest::{Object, objects};
+pub use manifest::{Object, differing, objects};
 pub use program::{Helm, Target, Upgrade};
 pub use record::{Record, Release, Revision, Status};
 pub use recovery::Recovery;

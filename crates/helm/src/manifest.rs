@@ -1,5 +1,6 @@
+use converge::Secret;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// An object of a release, as its chart renders it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -32,6 +33,43 @@ pub fn objects(manifest: &str) -> Vec<Object> {
     documents.iter().filter_map(|text| serde_saphyr::from_str(text).ok()).collect()
 }
 
+/// The objects that differ between two manifests, by their names, as a diff may show them: those of the one, and those of the other.
+/// What a Secret holds is replaced by a mark.
+#[must_use]
+pub fn differing(before: &str, after: &str) -> (Value, Value) {
+    let [mut before, mut after] = [before, after].map(|manifest| {
+        let named = objects(manifest).into_iter().map(|object| (object.label(), object.shown()));
+        named.collect::<Map<_, _>>()
+    });
+    let same: Vec<_> =
+        before.iter().filter(|(name, object)| after.get(*name) == Some(*object)).map(|(name, _)| name.clone()).collect();
+    for name in same {
+        before.remove(&name);
+        after.remove(&name);
+    }
+    (before.into(), after.into())
+}
+
+impl Object {
+    fn label(&self) -> String {
+        match &self.metadata.namespace {
+            Some(namespace) => format!("{} {namespace}/{}", self.kind, self.metadata.name),
+            None => format!("{} {}", self.kind, self.metadata.name),
+        }
+    }
+
+    fn shown(mut self) -> Value {
+        if self.kind == "Secret" {
+            for part in ["data", "stringData"] {
+                for value in self.data.get_mut(part).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+                    *value = Secret::from(value.to_string()).redacted().into();
+                }
+            }
+        }
+        self.data.into()
+    }
+}
+
 /// Documents one by one, so that an odd one costs none of the others.
 fn documents(manifest: &str) -> Vec<String> {
     let mut documents = vec![String::new()];
@@ -49,6 +87,25 @@ fn documents(manifest: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_differs_is_shown_and_no_secret() {
+        let object = |kind: &str, name: &str, value: &str| {
+            format!("---\napiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}}}\ndata: {{key: {value}}}\n")
+        };
+        let before =
+            [object("ConfigMap", "same", "x"), object("ConfigMap", "other", "x"), object("Secret", "s", "hunter2")].concat();
+        let after =
+            [object("ConfigMap", "other", "z"), object("ConfigMap", "same", "x"), object("Secret", "s", "hunter3")].concat();
+        let (before, after) = differing(&before, &after);
+        assert_eq!(
+            (&before["ConfigMap other"]["data"]["key"], &after["ConfigMap other"]["data"]["key"]),
+            (&"x".into(), &"z".into())
+        );
+        assert_eq!(before.as_object().unwrap().len(), 2);
+        assert_ne!(before["Secret s"], after["Secret s"]);
+        assert!(!format!("{before} {after}").contains("hunter"), "{before} {after}");
+    }
 
     #[test]
     fn objects_are_read_one_by_one() {

@@ -10,7 +10,7 @@ use host::Root;
 use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
-use crate::{Error, Hold, Secrets};
+use crate::{Error, Secrets};
 
 /// What Helm is given beyond its own deadline, so that it can end by itself and say why.
 const GRACE: Duration = Duration::from_secs(15);
@@ -51,8 +51,8 @@ pub struct Helm<'a> {
     target: &'a Target,
     /// What it may quote and nobody may see.
     secrets: &'a Secrets,
-    /// It does not work beside another one.
-    hold: &'a Hold,
+    /// A folder for what it keeps to itself.
+    scratch: &'a Path,
     major: OnceCell<u32>,
 }
 
@@ -75,10 +75,10 @@ pub struct Upgrade<'a> {
 }
 
 impl<'a> Helm<'a> {
-    /// The program, with what it may quote and nobody may see.
+    /// The program, with what it may quote and nobody may see, and a folder for what it keeps to itself.
     #[must_use]
-    pub fn new(target: &'a Target, secrets: &'a Secrets, hold: &'a Hold) -> Self {
-        Self { target, secrets, hold, major: OnceCell::new() }
+    pub fn new(target: &'a Target, secrets: &'a Secrets, scratch: &'a Path) -> Self {
+        Self { target, secrets, scratch, major: OnceCell::new() }
     }
 
     /// Fails unless there is a program.
@@ -90,6 +90,15 @@ impl<'a> Helm<'a> {
     /// Installs the release, or makes its next revision.
     pub async fn upgrade(&self, upgrade: &Upgrade<'_>) -> Result<(), Error> {
         self.run("upgrade", self.upgrading(upgrade).await?, Some(upgrade.values)).await.map(drop)
+    }
+
+    /// The manifest that an upgrade would have. Nothing is changed, and the API server does not judge it.
+    pub async fn foresee(&self, upgrade: &Upgrade<'_>) -> Result<String, Error> {
+        let mut arguments = self.upgrading(upgrade).await?;
+        arguments.extend(["--dry-run=server", "--output", "json"].map(str::to_owned));
+        let text = self.run("upgrade", arguments, Some(upgrade.values)).await?;
+        let release: Value = serde_json::from_str(&text).unwrap_or_default();
+        Ok(release["manifest"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Fetches the chart of a reference into a new folder; gives the archive.
@@ -163,7 +172,6 @@ impl<'a> Helm<'a> {
 
     async fn run(&self, act: &str, arguments: Vec<String>, values: Option<&Map<String, Value>>) -> Result<String, Error> {
         Self::look(&self.target.program)?;
-        let cache = self.hold.private_folder()?;
         let mut command = Root::default().command(&self.target.program).arg(act).args(arguments);
         if act != "version" {
             command = command.arg("--kubeconfig").arg(&self.target.kubeconfig).args(["--namespace", &self.target.namespace]);
@@ -173,7 +181,7 @@ impl<'a> Helm<'a> {
         }
         command = command
             .env("HELM_DRIVER", "secret")
-            .env("HELM_CACHE_HOME", cache.path())
+            .env("HELM_CACHE_HOME", self.scratch.join("cache"))
             .env("NO_PROXY", cluster::no_proxy(&[&self.target.server]));
         if let Some(values) = values {
             command = command.input(Secret::from(Value::Object(values.clone()).to_string()));

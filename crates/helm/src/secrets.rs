@@ -45,6 +45,12 @@ impl Secrets {
         self.texts.iter().fold(words.to_owned(), |words, secret| words.replace(secret.as_str(), "<redacted>"))
     }
 
+    /// An object without the secrets that it may hold.
+    #[must_use]
+    pub fn hide_in(&self, object: &Value) -> Value {
+        serde_json::from_str(&self.hide(&object.to_string())).unwrap_or_default()
+    }
+
     fn each(&self, values: &mut Value, act: &mut impl FnMut(&mut Value)) {
         for schema in &self.schemas {
             visit(schema, schema, values, act, 0);

@@ -1,3 +1,5 @@
+use std::io;
+
 use converge::{Explain, Explanation};
 
 /// Why a release is not converged.
@@ -7,6 +9,8 @@ pub(crate) enum Error {
     OtherChart { release: String, live: String, wanted: String },
     #[error("chart {chart} has version {live}, and {wanted} is wanted")]
     ChartVersion { chart: String, live: String, wanted: String },
+    #[error("there is no folder to try the chart in")]
+    Scratch(#[source] io::Error),
     #[error("Cluster API's objects are being moved to another cluster; Helm must not run until that is verified")]
     PivotOpen,
 }
@@ -19,6 +23,7 @@ impl Explain for Error {
             Self::ChartVersion { .. } => {
                 Explanation::new("CHART_VERSION").hint("set the version that the chart has, or leave it out")
             }
+            Self::Scratch(_) => Explanation::new("FILE_IO").hint("look whether /tmp can be written to, and has room"),
             Self::PivotOpen => {
                 Explanation::new("PIVOT_OPEN").hint("run the role pivot_clusterctl_move again; it goes on where it stopped")
             }

@@ -1,6 +1,12 @@
 //! The release.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cluster::{Condition, Kubeconfig};
 use converge::{Failure, Wait};
@@ -9,12 +15,16 @@ use helm::{
     gate,
 };
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::{HelmRelease, ReleaseFacts, State, TakeOver, error::Error};
 
 /// The manager of fields whose objects were moved from another cluster.
 const MOVER: &str = "clusterctl";
+
+/// How long webhooks that are only just starting may take, beyond what one run of Helm's may.
+const WEBHOOKS: Duration = Duration::from_secs(60);
 
 pub(crate) struct Section<'a> {
     step: &'a HelmRelease,
@@ -38,6 +48,8 @@ pub(crate) struct Live {
     /// The revision that there was before an unfinished one.
     pub deployed: Option<Record>,
     pub pivot_is_open: bool,
+    /// Of a chart that is another one for the same values: the objects that differ, before and after.
+    pub objects: Option<(Value, Value)>,
 }
 
 /// A thing to do.
@@ -116,7 +128,8 @@ impl<'a> Section<'a> {
         }
         let recovery = last.and_then(|last| Some(Act::Recover(Recovery::of(last)?, last.info.status)));
         let is_current = recovery.is_none() && self.is_current(live);
-        let upgrade = (!is_current).then(|| last.map_or(Act::Install, |last| Act::Upgrade(last.revision)));
+        let is_removed = matches!(recovery, Some(Act::Recover(Recovery::Uninstall, _)));
+        let upgrade = (!is_current).then(|| last.filter(|_| !is_removed).map_or(Act::Install, |last| Act::Upgrade(last.revision)));
         let is_rolled_out = is_current && live.history.last().is_some_and(|last| last.is_rolled_out);
         let has_passed = is_current && last.is_some_and(Record::has_passed);
         let roll_out = (self.step.wait && !is_rolled_out).then_some(Act::RollOut);
@@ -150,8 +163,13 @@ impl<'a> Section<'a> {
                     Some(chart) => format!("{} {}", chart.name, chart.version),
                     None => self.inputs.chart.trim_end().to_owned(),
                 };
-                let after = json!({"chart": chart, "values": secrets.redact(&self.inputs.values)});
-                (before.map_or(Value::Null, shown), after)
+                let mut after = json!({"chart": chart, "values": secrets.redact(&self.inputs.values)});
+                let mut before = before.map_or(Value::Null, shown);
+                if let Some((old, new)) = &live.objects {
+                    before["objects"] = secrets.hide_in(old);
+                    after["objects"] = secrets.hide_in(new);
+                }
+                (before, after)
             }
         }
     }
@@ -189,23 +207,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    async fn upgrade(&self, helm: &Helm<'_>, hold: &Hold) -> Result<(), Failure> {
-        let folder = hold.private_folder()?;
-        let chart = self.place(helm, folder.path().join("chart")).await?;
+    async fn upgrade(&self, helm: &Helm<'_>, folder: &Path) -> Result<(), Failure> {
+        let chart = self.place(helm, folder.join("chart")).await?;
         let live = self.seen.borrow().clone();
-        let mut labels: BTreeMap<_, _> =
-            live.history.last().into_iter().flat_map(|last| last.labels.keys()).map(|label| (label.clone(), None)).collect();
-        labels.extend(self.step.labels.iter().map(|(label, value)| (label.clone(), Some(value.clone()))));
-        let upgrade = |force_conflicts| Upgrade {
-            chart: &chart,
-            values: &self.inputs.values,
-            description: &self.description,
-            labels: &labels,
-            keep_history: self.step.keep_history,
-            create_namespace: self.step.create_namespace,
-            force_conflicts,
-        };
-        let wait = Wait::for_condition(format!("release {}: every webhook answers", self.label()), self.step.timeout());
+        let labels = self.labels(&live);
+        let upgrade = |force_conflicts| Upgrade { force_conflicts, ..self.upgrading(&chart, &labels) };
+        // Helm ends by itself before this does: given up from outside, it would have no time to leave things in order.
+        let patience = self.step.timeout() * 2 + WEBHOOKS;
+        let wait = Wait::for_condition(format!("release {}: every webhook answers", self.label()), patience);
         let attempt = async |force_conflicts: bool| -> Result<(), HelmError> {
             wait.until(async || match helm.upgrade(&upgrade(force_conflicts)).await {
                 Err(error) if error.is_passing() => Ok(Err(error.to_string())),
@@ -222,6 +231,41 @@ impl<'a> Section<'a> {
             Err(error) if self.step.take_over == TakeOver::Moved && is_moved(&error) => Ok(attempt(true).await?),
             ended => Ok(ended?),
         }
+    }
+
+    /// What an upgrade is made of, as long as no other manager is in the way.
+    fn upgrading<'b>(&'b self, chart: &'b Path, labels: &'b BTreeMap<String, Option<String>>) -> Upgrade<'b> {
+        Upgrade {
+            chart,
+            values: &self.inputs.values,
+            description: &self.description,
+            labels,
+            keep_history: self.step.keep_history,
+            create_namespace: self.step.create_namespace,
+            force_conflicts: false,
+        }
+    }
+
+    /// The labels that are wanted, and those that go: Helm keeps the ones that it is not told of.
+    fn labels(&self, live: &Live) -> BTreeMap<String, Option<String>> {
+        let kept = live.history.last().into_iter().flat_map(|last| last.labels.keys());
+        let gone = kept.map(|label| (label.clone(), None));
+        gone.chain(self.step.labels.iter().map(|(label, value)| (label.clone(), Some(value.clone())))).collect()
+    }
+
+    /// The objects that differ because the chart is another one: where the values differ, those say enough.
+    async fn foresee(&self, live: &Live) -> Result<Option<(Value, Value)>, Failure> {
+        let Some(last) = &live.last else { return Ok(None) };
+        let is_other_chart = last.info.status == Status::Deployed && last.config == self.inputs.values && !self.is_current(live);
+        if !is_other_chart || self.step.state == State::Absent {
+            return Ok(None);
+        }
+        let scratch = TempDir::with_prefix("k8slab-helm-").map_err(Error::Scratch)?;
+        let (secrets, target) = (self.secrets(live), self.target(self.release().await?));
+        let helm = Helm::new(&target, &secrets, scratch.path());
+        let (chart, labels) = (self.place(&helm, scratch.path().join("chart")).await?, self.labels(live));
+        let manifest = helm.foresee(&self.upgrading(&chart, &labels)).await?;
+        Ok(Some(helm::differing(&last.manifest, &manifest)))
     }
 
     /// Puts the chart where Helm can read it.
@@ -261,13 +305,18 @@ impl<'a> Section<'a> {
     }
 
     async fn test(&self, release: &Release, helm: &Helm<'_>) -> Result<(), Failure> {
-        let Err(error) = helm.test().await else {
-            // Helm writes the record anew when it notes how the tests went.
-            let revision = self.last_record(release).await?.revision;
-            return if self.step.wait { Ok(release.mark_rolled_out(revision).await?) } else { Ok(()) };
-        };
+        let ended = helm.test().await;
+        let record = self.last_record(release).await;
+        if let (Ok(record), true) = (&record, self.step.wait) {
+            // Helm has written the record anew to note how the tests went. Without the mark, the next run looks once more.
+            let marked = release.mark_rolled_out(record.revision).await;
+            if ended.is_ok() {
+                marked?;
+            }
+        }
+        let Err(error) = ended else { return Ok(()) };
         // Why the tests failed is worth more than why their Pods cannot be looked at.
-        let checks = match self.last_record(release).await {
+        let checks = match record {
             Ok(record) => gate::failed(release.client(), &self.step.namespace, &record).await.unwrap_or_default(),
             Err(_) => Vec::new(),
         };
@@ -299,10 +348,11 @@ impl converge::Section for Section<'_> {
                 live.deployed = Some(release.record(earlier.number).await?);
             }
         }
-        self.seen.replace(live.clone());
         if !self.plan(&live)?.is_empty() {
             Helm::look(&self.step.helm_path())?;
+            live.objects = self.foresee(&live).await?;
         }
+        self.seen.replace(live.clone());
         Ok(live)
     }
 
@@ -327,11 +377,12 @@ impl converge::Section for Section<'_> {
         let hold = self.hold(release).await?;
         let secrets = self.secrets(&self.seen.borrow());
         let target = self.target(release);
-        let helm = Helm::new(&target, &secrets, hold);
+        let folder = hold.private_folder()?;
+        let helm = Helm::new(&target, &secrets, folder.path());
         match &change.act {
             Act::Recover(Recovery::RollBack(revision), _) => Ok(helm.roll_back(*revision).await?),
             Act::Recover(Recovery::Uninstall, _) => Ok(helm.uninstall(false).await?),
-            Act::Install | Act::Upgrade(_) => self.upgrade(&helm, hold).await,
+            Act::Install | Act::Upgrade(_) => self.upgrade(&helm, folder.path()).await,
             Act::RollOut => self.roll_out(release).await,
             Act::Test => self.test(release, &helm).await,
             Act::Uninstall { is_whole } => Ok(helm.uninstall(*is_whole).await?),

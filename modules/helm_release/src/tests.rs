@@ -87,7 +87,7 @@ fn plans() {
             "killed in a hook before the first objects",
             &plain,
             with_test(patient("pending-install"), "pre-install", "Running"),
-            "uninstall it, which a run left pending-install; upgrade it from revision 3; wait until it is rolled out",
+            "uninstall it, which a run left pending-install; install it; wait until it is rolled out",
         ),
         ("tests that have not run", &tested, with_test(live("deployed", &own), "test", ""), "run the tests of it"),
         ("tests that failed", &tested, with_test(live("deployed", &own), "test", "Failed"), "run the tests of it"),

@@ -289,7 +289,8 @@ impl Model {
     fn list(&self, path: &str) -> Outcome {
         let kind = path.rsplit('/').next().unwrap_or_default();
         let known = self.kinds.iter().any(|known| known == path) || ["/api/v1/secrets", "/api/v1/namespaces"].contains(&path);
-        let within = namespace_of(path).is_some() && path.split('/').count().is_multiple_of(2);
+        // Below a namespace there is a kind, and below that a name.
+        let within = path.split_once("/namespaces/").is_some_and(|(_, rest)| rest.split('/').count() == 2);
         if !known && !within {
             return Err(not_found(path));
         }
