@@ -1,3 +1,5 @@
+//! Users and groups by name, as numbers.
+
 use crate::{Error, Root};
 
 /// Who owns a file.

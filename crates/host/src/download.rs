@@ -8,7 +8,7 @@ use reqwest::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, file::Replacement};
+use crate::{Error, Replacement};
 
 /// How often a download is tried again, and how long after the failure.
 const PAUSES: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];

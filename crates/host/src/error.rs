@@ -1,3 +1,5 @@
+//! What can go wrong between a step and its machine.
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -5,6 +7,8 @@ use std::{
 };
 
 use converge::{Explain, Explanation, WaitError};
+
+use crate::beneath::Lost;
 
 /// What can go wrong between a step and its machine.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,12 @@ pub enum Error {
     #[error("{} is a symbolic link; it is not followed", path.display())]
     Symlink {
         /// The link.
+        path: PathBuf,
+    },
+    /// Another user decides where a path leads.
+    #[error("the path {} leads over a symbolic link of another user; it is not followed", path.display())]
+    ForeignLink {
+        /// The path.
         path: PathBuf,
     },
     /// Something else is where a file or folder should be.
@@ -91,6 +101,9 @@ pub enum Error {
         /// How long it was waited for.
         deadline: Duration,
     },
+    /// Another run does not end.
+    #[error(transparent)]
+    Locked(#[from] WaitError),
     /// Another package manager is at work.
     #[error(transparent)]
     AptLocked(WaitError),
@@ -122,45 +135,6 @@ pub enum Error {
         /// The system's words.
         source: io::Error,
     },
-    /// snapd does not answer.
-    #[cfg(feature = "snapd")]
-    #[error("snapd at {} cannot be reached: {reason}", socket.display())]
-    SnapdUnreachable {
-        /// Its socket.
-        socket: PathBuf,
-        /// The system's words.
-        reason: String,
-        /// There is no socket: snapd is not installed yet.
-        absent: bool,
-    },
-    /// snapd answered with an error.
-    #[cfg(feature = "snapd")]
-    #[error("snapd refused {request}: {message}")]
-    SnapdRefused {
-        /// Method and path.
-        request: String,
-        /// snapd's name of the error, where it has one.
-        kind: String,
-        /// snapd's own words.
-        message: String,
-    },
-    /// snapd began a change and could not finish it.
-    #[cfg(feature = "snapd")]
-    #[error("snapd could not finish: {summary}: {message}")]
-    SnapdFailed {
-        /// What the change was to do.
-        summary: String,
-        /// snapd's own words.
-        message: String,
-    },
-    /// snapd did not finish a change in time.
-    #[cfg(feature = "snapd")]
-    #[error(transparent)]
-    SnapdSlow(WaitError),
-    /// snapd's first start did not end in time.
-    #[cfg(feature = "snapd")]
-    #[error(transparent)]
-    SnapSeed(WaitError),
     /// A download did not succeed, however often it was tried.
     #[cfg(feature = "download")]
     #[error("{url} cannot be downloaded: {reason}")]
@@ -191,6 +165,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn lost(lost: Lost, act: &'static str, path: &Path) -> Self {
+        match lost {
+            Lost::Io(source) => Self::io(act, path, source),
+            Lost::Link => Self::ForeignLink { path: path.to_owned() },
+        }
+    }
+
     pub(crate) fn io(act: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { act, path: path.to_owned(), source }
     }
@@ -214,6 +195,7 @@ impl Explain for Error {
             Self::Symlink { .. } => {
                 Explanation::new("FILE_SYMLINK").hint("remove the link, or put the file that it leads to in its place")
             }
+            Self::ForeignLink { .. } => Explanation::new("FILE_SYMLINK").hint("name the folder itself, or give the link to root"),
             Self::OtherKind { .. } => Explanation::new("FILE_OTHER_KIND").hint("move it away"),
             Self::AccountUnknown { .. } => {
                 Explanation::new("ACCOUNT_UNKNOWN").hint("create the account first, or name another owner and group")
@@ -227,6 +209,7 @@ impl Explain for Error {
             Self::CommandTimeout { .. } => {
                 Explanation::new("COMMAND_TIMEOUT").hint("run the command by hand to see what it waits for")
             }
+            Self::Locked(error) => error.explain().with_hint("look what the other run waits for, then run again"),
             Self::AptLocked(error) => {
                 error.explain().with_code("APT_LOCKED").with_hint("unattended-upgrades may be at work; run again when it is done")
             }
@@ -240,37 +223,6 @@ impl Explain for Error {
             Self::SysctlRefused { .. } => {
                 Explanation::new("SYSCTL_REFUSED").hint("in a container, the parameters of the whole machine are set on its host")
             }
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { absent: true, .. } => {
-                Explanation::new("SNAPD_UNREACHABLE").hint("run the role base_system first; it installs snapd").prerequisite()
-            }
-            #[cfg(feature = "snapd")]
-            Self::SnapdUnreachable { .. } => Explanation::new("SNAPD_UNREACHABLE").hint("look at `systemctl status snapd.socket`"),
-            #[cfg(feature = "snapd")]
-            Self::SnapdRefused { message, .. } if names_the_store(message) => Explanation::new("SNAP_STORE_UNREACHABLE")
-                .hint("the snap store must be reachable, by a proxy if need be: `snap set system proxy.https=…`"),
-            #[cfg(feature = "snapd")]
-            Self::SnapdRefused { kind, .. } => match kind.as_str() {
-                "snap-channel-not-available" | "snap-revision-not-available" => {
-                    Explanation::new("SNAP_CHANNEL_UNKNOWN").hint("`snap info` lists a snap's channels")
-                }
-                "snap-not-found" => Explanation::new("SNAP_NOT_FOUND").hint("`snap find` looks for snaps by name"),
-                "snap-change-conflict" => Explanation::new("SNAP_CHANGE_CONFLICT")
-                    .hint("another change of this snap is under way; `snap changes` lists it"),
-                _ => Explanation::new("SNAPD_REFUSED").hint("`snap changes` lists what snapd does"),
-            },
-            #[cfg(feature = "snapd")]
-            Self::SnapdFailed { .. } => Explanation::new("SNAP_CHANGE_FAILED")
-                .hint("`snap change --last=install` has the tasks; the store must be reachable"),
-            #[cfg(feature = "snapd")]
-            Self::SnapdSlow(error) => {
-                error.explain().with_code("SNAP_CHANGE_TIMEOUT").with_hint("`snap changes` lists what snapd still does")
-            }
-            #[cfg(feature = "snapd")]
-            Self::SnapSeed(error) => error
-                .explain()
-                .with_code("SNAP_SEED_TIMEOUT")
-                .with_hint("fresh images can hang in seeding; `snap changes` lists the pending changes"),
             #[cfg(feature = "download")]
             Self::Download { .. } => Explanation::new("DOWNLOAD_FAILED")
                 .hint("the machine may need a proxy (https_proxy, by the task's environment), or take the file from a folder"),
@@ -284,10 +236,4 @@ impl Explain for Error {
             }
         }
     }
-}
-
-/// snapd has no name for this error; its words carry the address that it asked.
-#[cfg(feature = "snapd")]
-fn names_the_store(message: &str) -> bool {
-    message.contains("snapcraft.io") || message.contains("network error")
 }

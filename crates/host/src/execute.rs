@@ -1,3 +1,8 @@
+//! The one way to run a program.
+//!
+//! It has a deadline and no input, its words are kept for the error, and secrets reach it only by its environment. It runs in a group of
+//! its own, which ends with it.
+
 use std::{
     env,
     ffi::{OsStr, OsString},

@@ -1,22 +1,26 @@
 //! Files and folders as they should be.
 //!
-//! A file appears whole or not at all: it is written under another name in the same folder, with its final owner and mode, and
-//! takes its name only when it is on the disk.
+//! A file appears whole or not at all ([`Replacement`]). Owner and mode are always set on what is open, never by a path, and a link
+//! is followed only where another user has no say in where it leads.
 
 use std::{
     fmt,
-    fs::{self, File, Permissions, TryLockError},
-    io::{self, Read as _, Write},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs::{File, TryLockError},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use converge::Change;
+use rustix::fs::{FileType, OFlags};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempPath};
 
-use crate::{Error, Owner, Root, root::is_absent};
+use crate::{
+    Error, Owner, Replacement, Root,
+    beneath::{Follow, Place},
+    replacement::set_attributes_of,
+    root::is_absent,
+};
 
 /// The form of a file's mode in options.
 pub const MODE: &str = "^0[0-7]{3}$";
@@ -75,14 +79,15 @@ impl Declared {
 
     /// What is at its path. A link in the place of a file is refused.
     pub fn observe(&self, root: &Root) -> Result<Option<Live>, Error> {
-        let path = root.at(&self.path);
-        let Some(found) = look(&path, self.content == Content::Folder)? else { return Ok(None) };
-        let content = match &self.content {
-            Content::Folder => Some(Content::Folder),
-            Content::Text(_) => {
-                let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
-                String::from_utf8(bytes).ok().map(Content::Text)
-            }
+        let wants_folder = self.content == Content::Folder;
+        let Some((place, found)) = look(root, &self.path, wants_folder)? else { return Ok(None) };
+        let content = if wants_folder {
+            Some(Content::Folder)
+        } else {
+            let mut bytes = Vec::new();
+            let read = place.open(OFlags::RDONLY, 0).and_then(|mut file| file.read_to_end(&mut bytes));
+            read.map_err(|error| Error::io("read", &self.path, error))?;
+            String::from_utf8(bytes).ok().map(Content::Text)
         };
         Ok(Some(Live { content, owner: found.owner, mode: found.mode }))
     }
@@ -112,12 +117,11 @@ impl FileChange {
     /// Carries it out.
     pub fn apply(&self, root: &Root) -> Result<(), Error> {
         let Declared { path, content, owner, mode } = &self.declared;
-        let path = root.at(path);
         match content {
-            Content::Text(text) => write(&path, text.as_bytes(), *owner, *mode),
+            Content::Text(text) => fill(Replacement::begin_in(root, path)?, path, text.as_bytes(), *owner, *mode),
             Content::Folder => {
-                fs::create_dir_all(&path).map_err(|error| Error::io("create", &path, error))?;
-                set_attributes(&path, *owner, *mode)
+                let folder = root.make_folder(path)?;
+                set_attributes_of(&folder, *owner, *mode).map_err(|error| Error::io("set owner and mode of", path, error))
             }
         }
     }
@@ -169,32 +173,33 @@ pub struct Attributes {
 
 /// Owner and mode of the file at a real path; nothing if there is none. A link, or what is no file, is refused.
 pub fn attributes(path: &Path) -> Result<Option<Attributes>, Error> {
-    look(path, false)
+    Ok(look(&Root::default(), path, false)?.map(|(_, found)| found))
 }
 
-fn look(path: &Path, folder: bool) -> Result<Option<Attributes>, Error> {
-    let metadata = if folder { path.metadata() } else { path.symlink_metadata() };
-    let metadata = match metadata {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("look at", path, error)),
+/// What is at a path of a machine, and where. A link to a folder is followed, one to a file is refused.
+fn look(root: &Root, path: &Path, folder: bool) -> Result<Option<(Place, Attributes)>, Error> {
+    let failed = |error| Error::io("look at", path, error);
+    let follow = if folder { Follow::Trusted } else { Follow::TrustedFolders };
+    let place = match root.place(path, follow, "look at") {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        place => place?,
     };
-    match (metadata.is_symlink(), metadata.is_dir() == folder && (folder || metadata.is_file())) {
-        (true, _) => Err(Error::Symlink { path: path.to_owned() }),
-        (_, false) => Err(Error::OtherKind { path: path.to_owned(), wanted: if folder { "folder" } else { "file" } }),
-        _ => Ok(Some(Attributes {
-            owner: Owner { user: metadata.uid(), group: metadata.gid() },
-            mode: metadata.permissions().mode() & 0o7777,
-        })),
+    let Some(found) = place.look().map_err(failed)? else { return Ok(None) };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory if folder => {}
+        FileType::RegularFile if !folder => {}
+        FileType::Symlink => return Err(Error::Symlink { path: path.to_owned() }),
+        _ => return Err(Error::OtherKind { path: path.to_owned(), wanted: if folder { "folder" } else { "file" } }),
     }
+    let owner = Owner { user: found.st_uid, group: found.st_gid };
+    Ok(Some((place, Attributes { owner, mode: found.st_mode & 0o7777 })))
 }
 
-/// Gives what is at a real path its owner and mode.
+/// Gives what is at a real path its owner and mode. A link in its place is refused.
 pub fn set_attributes(path: &Path, owner: Owner, mode: u32) -> Result<(), Error> {
-    let failed = |error| Error::io("set owner and mode of", path, error);
-    // Changing the owner clears set-id bits, so the mode comes last.
-    std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group)).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
+    const ACT: &str = "set owner and mode of";
+    let open = Root::default().place(path, Follow::TrustedFolders, ACT)?.open(OFlags::RDONLY, 0);
+    open.and_then(|open| set_attributes_of(&open, owner, mode)).map_err(|error| Error::io(ACT, path, error))
 }
 
 /// Waits until no other run holds the folder at a real path, and holds it until the answer is dropped.
@@ -215,73 +220,12 @@ pub fn try_lock(folder: &Path) -> Result<Option<File>, Error> {
 
 /// Writes the file at a real path.
 pub fn write(path: &Path, content: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
-    let mut replacement = Replacement::begin(path)?;
+    fill(Replacement::begin(path)?, path, content, owner, mode)
+}
+
+fn fill(mut replacement: Replacement, path: &Path, content: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
     replacement.write_all(content).map_err(|error| Error::io("write", path, error))?;
     replacement.commit(owner, mode)
-}
-
-/// A file that is being written and does not have its name yet. Dropped, it leaves nothing behind.
-#[derive(Debug)]
-pub struct Replacement {
-    file: NamedTempFile,
-    path: PathBuf,
-}
-
-impl Replacement {
-    /// Begins a file that will be at this real path.
-    pub fn begin(path: &Path) -> Result<Self, Error> {
-        look(path, false)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let file = NamedTempFile::with_prefix_in(".k8slab-", folder).map_err(|error| Error::io("write", path, error))?;
-        Ok(Self { file, path: path.to_owned() })
-    }
-
-    /// Gives the file its owner, mode and name, once its content is on the disk.
-    pub fn commit(self, owner: Owner, mode: u32) -> Result<(), Error> {
-        self.seal(owner, mode)?.publish()
-    }
-
-    /// Puts the content on the disk and gives the file its owner and mode, but not its name: time to try a program out.
-    pub fn seal(self, owner: Owner, mode: u32) -> Result<Sealed, Error> {
-        let Self { file, path } = self;
-        set_attributes(file.path(), owner, mode)?;
-        file.as_file().sync_all().map_err(|error| Error::io("write", &path, error))?;
-        Ok(Sealed { file: file.into_temp_path(), path })
-    }
-}
-
-/// A file that is complete and does not have its name yet. Dropped, it leaves nothing behind.
-#[derive(Debug)]
-pub struct Sealed {
-    file: TempPath,
-    path: PathBuf,
-}
-
-impl Sealed {
-    /// Where it is until then.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.file
-    }
-
-    /// Gives the file its name.
-    pub fn publish(self) -> Result<(), Error> {
-        let Self { file, path } = self;
-        let failed = |error| Error::io("write", &path, error);
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-    }
-}
-
-impl Write for Replacement {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.file.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 /// The SHA-256 of the file at a real path, in hexadecimal; nothing if there is none.
@@ -330,7 +274,10 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
 
     use converge::{AbsolutePath, Explain as _};
 
@@ -406,13 +353,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_given_up_leaves_nothing() {
+    fn what_lies_in_an_image_does_not_lead_out_of_it() {
+        let (outside, root) = machine();
+        let (image, host) = (outside.path().join("image"), outside.path().join("host"));
+        fs::create_dir_all(&image).unwrap();
+        fs::create_dir_all(&host).unwrap();
+        symlink(&host, image.join("etc")).unwrap();
+        let image_root = Root::from(AbsolutePath::new(image.to_str().unwrap()).unwrap());
+        let file = Declared { owner: me(), ..Declared::configuration("/etc/x.conf", "a = 1\n".into()) };
+        assert!(file.observe(&image_root).unwrap().is_none());
+        assert!(file.compare(None).unwrap().apply(&image_root).is_err());
+        assert_eq!(root.list("/host").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_link_gets_no_owner_and_mode() {
         let (_folder, root) = machine();
-        fs::write(root.at("/x"), "old").unwrap();
-        let mut replacement = Replacement::begin(&root.at("/x")).unwrap();
-        replacement.write_all(b"half").unwrap();
-        drop(replacement);
-        assert_eq!(entries(&root), ["x"]);
-        assert_eq!(fs::read_to_string(root.at("/x")).unwrap(), "old");
+        fs::write(root.at("/target"), "kept").unwrap();
+        fs::set_permissions(root.at("/target"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("target", root.at("/link")).unwrap();
+        assert!(set_attributes(&root.at("/link"), me(), 0o644).is_err());
+        assert_eq!(root.at("/target").metadata().unwrap().permissions().mode() & 0o7777, 0o600);
     }
 }

@@ -4,30 +4,32 @@
 
 mod account;
 pub mod archive;
+mod beneath;
 #[cfg(feature = "download")]
 pub mod download;
-mod ended;
 mod error;
 mod execute;
 pub mod file;
 pub mod kernel;
 pub mod link;
 pub mod listener;
+mod lock;
 pub mod memory;
 pub mod mount;
 mod os;
 pub mod package;
 pub mod redirection;
+mod replacement;
 mod root;
 pub mod route;
 pub mod signature;
-#[cfg(feature = "snapd")]
-pub mod snapd;
 pub mod sysctl;
 pub mod unit;
 
 pub use account::Owner;
 pub use error::Error;
 pub use execute::{Command, Output};
+pub use lock::HostLock;
 pub use os::OsRelease;
+pub use replacement::{Replacement, Sealed};
 pub use root::Root;

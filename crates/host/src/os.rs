@@ -1,3 +1,5 @@
+//! The distribution, and whether the lab supports it.
+
 use std::fmt;
 
 use crate::{Error, Root};

@@ -10,7 +10,7 @@ use std::{
 use converge::{Change, Wait};
 use serde_json::{Value, json};
 
-use crate::{Command, Error, Root, ended::Ended};
+use crate::{Command, Error, Root};
 
 /// The form of a package's name in options.
 pub const NAME: &str = "^[a-z0-9][a-z0-9+.-]+$";
@@ -110,11 +110,14 @@ async fn run(command: &Command) -> Result<(), Error> {
         Ok(_) => Ok(Ok(())),
         Err(Error::CommandFailed { tail, .. }) if is_locked(&tail) => Ok(Err(holder(&tail))),
         Err(Error::CommandFailed { tail, .. }) if !unknown(&tail).is_empty() => {
-            Err(Ended::from(Error::PackageUnknown { packages: unknown(&tail) }))
+            Err(Error::PackageUnknown { packages: unknown(&tail) })
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     };
-    lock.until(attempt).await.map_err(|end: Ended| end.into_error(Error::AptLocked))
+    match lock.until(attempt).await {
+        Err(Error::Locked(over)) => Err(Error::AptLocked(over)),
+        outcome => outcome,
+    }
 }
 
 fn is_locked(words: &str) -> bool {

@@ -1,3 +1,8 @@
+//! The connection to a server: requests, answers and operations.
+//!
+//! An answer's type decides whether it is final or an operation to wait for. A write can carry the ETag of what was read; if the object
+//! has changed since, it fails as a conflict. Nothing is tried twice, except a list that LXD 5.0 was overtaken on.
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use converge::Wait;

@@ -1,3 +1,5 @@
+//! The option that says where LXD listens, and the one client that a step makes of it.
+
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;

@@ -1,3 +1,5 @@
+//! An LXD object as it should be: keys that have a value or have to be gone. All others are somebody else's and stay as they are.
+
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use converge::Change;

@@ -1,3 +1,7 @@
+//! What can go wrong between a step and LXD.
+//!
+//! LXD has no codes for its refusals, so they are known by their words, which are alike across versions.
+
 use std::{io, path::PathBuf, time::Duration};
 
 use converge::{Explain, Explanation, WaitError};

@@ -1,3 +1,5 @@
+//! Files inside instances. A file is sent under another name and gets its own when it is whole.
+
 use std::path::Path;
 
 use reqwest::{Body, Method, Response, StatusCode, header::HeaderMap};

@@ -1,5 +1,5 @@
 //! Network forwards: addresses of which LXD sends single ports on to instances. LXD has no tags for them, so that whoever changes one
-//! takes a [`Turn`](crate::Turn) and looks again.
+//! takes a lock that all runs on the host share, and looks again.
 
 use std::{net::IpAddr, ops::RangeInclusive};
 

@@ -1,3 +1,5 @@
+//! Images, and how one is imported from files.
+
 use std::{collections::BTreeMap, path::Path};
 
 use reqwest::{

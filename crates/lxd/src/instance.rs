@@ -1,3 +1,5 @@
+//! Instances: what they are doing, starting and stopping them, and commands inside them.
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use converge::{Explain as _, Wait};

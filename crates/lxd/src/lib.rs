@@ -18,7 +18,6 @@ mod operation;
 #[cfg(feature = "https")]
 mod tls;
 mod trust;
-mod turn;
 
 pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
@@ -34,4 +33,3 @@ pub use object::{Config, Devices, Network, Object, Pool, Profile, Project, Serve
 #[cfg(feature = "https")]
 pub use tls::{Identity, listens};
 pub use trust::{AuthGroup, Permission, TlsIdentity, TrustEntry};
-pub use turn::Turn;

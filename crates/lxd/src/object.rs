@@ -1,3 +1,5 @@
+//! The kinds of objects that LXD keeps by name.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::DeserializeOwned};

@@ -1,3 +1,5 @@
+//! LXD over HTTPS. The server is known by its own certificate, not by an authority.
+
 use std::{sync::Arc, time::Duration};
 
 use rustls::{

@@ -11,7 +11,7 @@ use lab::{
     capi,
     publication::{OWNER, OWNER_KEY},
 };
-use lxd::{Config, Forward, ForwardPort, Turn};
+use lxd::{Config, Forward, ForwardPort};
 use serde_json::{Value, json};
 
 use crate::{
@@ -183,7 +183,7 @@ impl Section for Forwards<'_> {
     async fn apply(&self, change: &ForwardChange) -> Result<(), Failure> {
         let client = self.0.lxd.client().await?;
         // LXD has no tags for forwards: one writer at a time on this host, who looks again.
-        let _turn = Turn::take().await?;
+        let _alone = host::HostLock::acquire("lxd").await?;
         let now = client.find_forward(&change.network, change.address).await?;
         if now != change.before {
             return Err(Error::Overtaken { address: change.address }.into());

@@ -1,3 +1,5 @@
+//! The bridge to the outside, by systemd-networkd or by iproute2. The host's own connection is not put at risk unless the user says so.
+
 use std::{fmt, time::Duration};
 
 use converge::{Change, Failure, Section, Wait};

@@ -1,3 +1,5 @@
+//! LXD from the distribution's package.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use converge::{Failure, Section};

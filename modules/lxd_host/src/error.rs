@@ -1,3 +1,5 @@
+//! Why LXD or the bridge cannot be set up.
+
 use converge::{Explain, Explanation, WaitError};
 
 /// Why the bridge cannot be made.

@@ -5,6 +5,7 @@ mod distro;
 mod error;
 mod refresh;
 mod snap;
+mod snapd;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,10 +1,11 @@
+//! When the LXD snap may be updated.
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use converge::{Change, Failure, Section};
-use host::snapd::same_hold;
 use serde_json::{Value, json};
 
-use crate::{LxdHost, RefreshMode, snap};
+use crate::{LxdHost, RefreshMode, snap, snapd::same_hold};
 
 const HOLD: &str = "refresh.hold";
 const TIMER: &str = "refresh.timer";

@@ -1,13 +1,15 @@
+//! LXD from its snap.
+
 use std::{fmt, time::Duration};
 
 use converge::{Change, Failure, Section};
-use host::{
-    snapd::{self, Snapd},
-    unit::{self, Unit},
-};
+use host::unit::{self, Unit};
 use serde_json::{Value, json};
 
-use crate::{LxdHost, SnapFacts};
+use crate::{
+    LxdHost, SnapFacts,
+    snapd::{self, Snapd},
+};
 
 /// What starts snapd when it is asked something.
 const SOCKET_UNIT: &str = "snapd.socket";
@@ -30,7 +32,7 @@ pub(crate) enum SnapChange {
     Switch { name: String, before: String, after: String },
 }
 
-pub(crate) fn connect(step: &LxdHost) -> Result<Snapd, host::Error> {
+pub(crate) fn connect(step: &LxdHost) -> Result<Snapd, snapd::Error> {
     Snapd::new(&step.root.at(snapd::SOCKET))
 }
 

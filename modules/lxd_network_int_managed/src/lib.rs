@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ansible::{OptionError, Run, Step};
 use converge::{Explain, Explanation, Failure, Section};
-use host::{Root, route};
+use host::{HostLock, Root, route};
 use lab::{
     Keys,
     address::{self, Cidr},
     keys, names,
     plan::{self, ClusterNetworks, Fault, Plan, Route},
 };
-use lxd::{Connection, Declared, ObjectChange, Tagged, Turn};
+use lxd::{Connection, Declared, ObjectChange, Tagged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -287,7 +287,7 @@ impl Section for Networks<'_> {
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {
         let client = self.0.lxd.client().await?;
         // LXD 5.0 changes a network for two requests at once; both then fail, and the network may be left without DHCP.
-        let _turn = Turn::take().await?;
+        let _alone = HostLock::acquire("lxd").await?;
         Ok(change.apply(client).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! snapd, by its REST API.
+//! snapd, by its REST API. No change is waited for without a deadline; while snapd replaces itself, it is asked again.
 
 use std::{
     collections::BTreeMap,
@@ -6,19 +6,78 @@ use std::{
     time::Duration,
 };
 
-use converge::Wait;
+use converge::{Explain, Explanation, Wait, WaitError};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Error, ended::Ended};
-
 /// Where snapd listens.
-pub const SOCKET: &str = "/run/snapd.socket";
+pub(crate) const SOCKET: &str = "/run/snapd.socket";
+
+/// What can go wrong between the step and snapd.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("snapd at {} cannot be reached: {reason}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        reason: String,
+        /// There is no socket: snapd is not installed yet.
+        absent: bool,
+    },
+    #[error("snapd refused {request}: {message}")]
+    Refused {
+        request: String,
+        /// snapd's name of the error, where it has one.
+        kind: String,
+        message: String,
+    },
+    #[error("snapd could not finish: {summary}: {message}")]
+    Failed { summary: String, message: String },
+    #[error(transparent)]
+    Slow(#[from] WaitError),
+    #[error(transparent)]
+    NotSeeded(WaitError),
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Unreachable { absent: true, .. } => {
+                Explanation::new("SNAPD_UNREACHABLE").hint("run the role base_system first; it installs snapd").prerequisite()
+            }
+            Self::Unreachable { .. } => Explanation::new("SNAPD_UNREACHABLE").hint("look at `systemctl status snapd.socket`"),
+            Self::Refused { message, .. } if names_the_store(message) => Explanation::new("SNAP_STORE_UNREACHABLE")
+                .hint("the snap store must be reachable, by a proxy if need be: `snap set system proxy.https=…`"),
+            Self::Refused { kind, .. } => match kind.as_str() {
+                "snap-channel-not-available" | "snap-revision-not-available" => {
+                    Explanation::new("SNAP_CHANNEL_UNKNOWN").hint("`snap info` lists a snap's channels")
+                }
+                "snap-not-found" => Explanation::new("SNAP_NOT_FOUND").hint("`snap find` looks for snaps by name"),
+                "snap-change-conflict" => Explanation::new("SNAP_CHANGE_CONFLICT")
+                    .hint("another change of this snap is under way; `snap changes` lists it"),
+                _ => Explanation::new("SNAPD_REFUSED").hint("`snap changes` lists what snapd does"),
+            },
+            Self::Failed { .. } => Explanation::new("SNAP_CHANGE_FAILED")
+                .hint("`snap change --last=install` has the tasks; the store must be reachable"),
+            Self::Slow(error) => {
+                error.explain().with_code("SNAP_CHANGE_TIMEOUT").with_hint("`snap changes` lists what snapd still does")
+            }
+            Self::NotSeeded(error) => error
+                .explain()
+                .with_code("SNAP_SEED_TIMEOUT")
+                .with_hint("fresh images can hang in seeding; `snap changes` lists the pending changes"),
+        }
+    }
+}
+
+/// snapd has no name for this error; its words carry the address that it asked.
+fn names_the_store(message: &str) -> bool {
+    message.contains("snapcraft.io") || message.contains("network error")
+}
 
 /// A connection to snapd.
 #[derive(Clone, Debug)]
-pub struct Snapd {
+pub(crate) struct Snapd {
     http: reqwest::Client,
     socket: PathBuf,
 }
@@ -26,9 +85,9 @@ pub struct Snapd {
 /// An installed snap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Snap {
+pub(crate) struct Snap {
     /// The channel that it follows.
-    pub tracking_channel: String,
+    pub(crate) tracking_channel: String,
     /// Its version.
     pub version: String,
     /// Its revision.
@@ -71,54 +130,57 @@ impl Change {
 
 impl Snapd {
     /// A connection to the snapd that listens on `socket`; made when it is first used.
-    pub fn new(socket: &Path) -> Result<Self, Error> {
+    pub(crate) fn new(socket: &Path) -> Result<Self, Error> {
         let http = transport::client().unix_socket(socket).no_proxy().build();
         let unreachable = |error: reqwest::Error| unreachable(socket, &error);
         Ok(Self { http: http.map_err(unreachable)?, socket: socket.to_owned() })
     }
 
     /// Waits until snapd has set up what came with the system.
-    pub async fn wait_seeded(&self, deadline: Duration) -> Result<(), Error> {
+    pub(crate) async fn wait_seeded(&self, deadline: Duration) -> Result<(), Error> {
         let wait = Wait::for_condition("snapd: seeded", deadline);
         let look = async || {
             let seeded = self.system_option("seed.loaded").await? == Some(json!(true));
             if seeded { Ok(Ok(())) } else { Ok(Err(self.pending().await?)) }
         };
-        wait.until(look).await.map_err(|end: Ended| end.into_error(Error::SnapSeed))
+        match wait.until(look).await {
+            Err(Error::Slow(over)) => Err(Error::NotSeeded(over)),
+            outcome => outcome,
+        }
     }
 
     /// An installed snap; nothing if it is not installed.
-    pub async fn snap(&self, name: &str) -> Result<Option<Snap>, Error> {
+    pub(crate) async fn snap(&self, name: &str) -> Result<Option<Snap>, Error> {
         match self.call(Method::GET, &format!("/v2/snaps/{name}"), None).await {
             Ok(answer) => self.read(answer.result).map(Some),
-            Err(Error::SnapdRefused { kind, .. }) if kind == "snap-not-found" => Ok(None),
+            Err(Error::Refused { kind, .. }) if kind == "snap-not-found" => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Installs a snap.
-    pub async fn install(&self, name: &str, channel: &str, classic: bool, deadline: Duration) -> Result<(), Error> {
+    pub(crate) async fn install(&self, name: &str, channel: &str, classic: bool, deadline: Duration) -> Result<(), Error> {
         let body = json!({"action": "install", "channel": channel, "classic": classic});
         self.change(Method::POST, &format!("/v2/snaps/{name}"), &body, deadline).await
     }
 
     /// Makes a snap follow a channel, and brings it to that channel's revision.
-    pub async fn switch(&self, name: &str, channel: &str, deadline: Duration) -> Result<(), Error> {
+    pub(crate) async fn switch(&self, name: &str, channel: &str, deadline: Duration) -> Result<(), Error> {
         let body = json!({"action": "refresh", "channel": channel});
         self.change(Method::POST, &format!("/v2/snaps/{name}"), &body, deadline).await
     }
 
     /// An option of the system, such as `refresh.hold`; nothing if it is not set.
-    pub async fn system_option(&self, name: &str) -> Result<Option<Value>, Error> {
+    pub(crate) async fn system_option(&self, name: &str) -> Result<Option<Value>, Error> {
         match self.call(Method::GET, &format!("/v2/snaps/system/conf?keys={name}"), None).await {
             Ok(answer) => Ok(answer.result.get(name).filter(|value| !value.is_null()).cloned()),
-            Err(Error::SnapdRefused { kind, .. }) if kind == "option-not-found" => Ok(None),
+            Err(Error::Refused { kind, .. }) if kind == "option-not-found" => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Sets options of the system; null unsets one.
-    pub async fn set_system_options(&self, options: &BTreeMap<&str, Option<&str>>, deadline: Duration) -> Result<(), Error> {
+    pub(crate) async fn set_system_options(&self, options: &BTreeMap<&str, Option<&str>>, deadline: Duration) -> Result<(), Error> {
         self.change(Method::PUT, "/v2/snaps/system/conf", &json!(options), deadline).await
     }
 
@@ -141,13 +203,13 @@ impl Snapd {
                 Ok(if change.ready { Ok(change) } else { Err(change.progress()) })
             }
             // With its first snap, snapd replaces itself by its own snap and restarts.
-            Err(Error::SnapdUnreachable { reason, .. }) => Ok(Err(format!("snapd does not answer: {reason}"))),
-            Err(error) => Err(Ended::from(error)),
+            Err(Error::Unreachable { reason, .. }) => Ok(Err(format!("snapd does not answer: {reason}"))),
+            Err(error) => Err(error),
         };
-        let change = wait.until(look).await.map_err(|end| end.into_error(Error::SnapdSlow))?;
+        let change = wait.until(look).await?;
         match change.status.as_str() {
             "Done" => Ok(()),
-            _ => Err(Error::SnapdFailed { summary: change.summary, message: change.err.trim().to_owned() }),
+            _ => Err(Error::Failed { summary: change.summary, message: change.err.trim().to_owned() }),
         }
     }
 
@@ -165,11 +227,11 @@ impl Snapd {
             return Ok(answer);
         }
         let text = |key: &str| answer.result[key].as_str().unwrap_or_default().to_owned();
-        Err(Error::SnapdRefused { request, kind: text("kind"), message: text("message") })
+        Err(Error::Refused { request, kind: text("kind"), message: text("message") })
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, result: Value) -> Result<T, Error> {
-        serde_json::from_value(result).map_err(|error| Error::SnapdUnreachable {
+        serde_json::from_value(result).map_err(|error| Error::Unreachable {
             socket: self.socket.clone(),
             reason: format!("it does not answer as snapd does: {error}"),
             absent: false,
@@ -178,12 +240,11 @@ impl Snapd {
 }
 
 fn unreachable(socket: &Path, error: &reqwest::Error) -> Error {
-    Error::SnapdUnreachable { socket: socket.to_owned(), reason: transport::cause(error), absent: !socket.exists() }
+    Error::Unreachable { socket: socket.to_owned(), reason: transport::cause(error), absent: !socket.exists() }
 }
 
 /// Whether a value of `refresh.hold` means what another means: the same instant in other words, or for ever.
-#[must_use]
-pub fn same_hold(one: &str, other: &str) -> bool {
+pub(crate) fn same_hold(one: &str, other: &str) -> bool {
     let forever = |text: &str| text == "forever" || year(text).is_some_and(|year| year >= FOREVER);
     let plain = |text: &str| text.trim_end_matches("+00:00").trim_end_matches('Z').trim_end_matches(".000000000").to_owned();
     (forever(one) && forever(other)) || plain(one) == plain(other)
