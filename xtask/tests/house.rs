@@ -30,7 +30,7 @@ fn root() -> PathBuf {
 /// The workspace's own packages: their folder, and the names of what they depend on.
 fn packages() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
     let mut packages = BTreeMap::new();
-    for group in ["crates", "modules", "bundle/standins", ".", "tests"] {
+    for group in ["crates", "modules", "bundle", "bundle/standins", ".", "tests"] {
         for entry in fs::read_dir(root().join(group)).unwrap() {
             let folder = entry.unwrap().path();
             let Ok(text) = fs::read_to_string(folder.join("Cargo.toml")) else { continue };
