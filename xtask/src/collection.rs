@@ -1,3 +1,5 @@
+//! Packs the collection.
+
 use std::{
     fs, io,
     os::unix::fs::symlink,

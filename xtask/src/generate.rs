@@ -1,3 +1,5 @@
+//! Writes what follows from the steps' option tables.
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,3 +1,5 @@
+//! The collection's routing: which file Ansible takes for which module.
+
 use std::{fmt::Write as _, path::PathBuf};
 
 use ansible::Entry;

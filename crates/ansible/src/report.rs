@@ -1,3 +1,5 @@
+//! What a run has done, and the JSON object that Ansible gets of it. A failed run tells as much as one that went well.
+
 use converge::{Change, Failure};
 use serde::Serialize;
 use serde_json::{Map, Value, json};

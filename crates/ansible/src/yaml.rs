@@ -1,3 +1,5 @@
+//! YAML for people: documentation and diffs.
+
 use serde::Serialize;
 use serde_saphyr::{SerializerOptions, to_string_with_options};
 

@@ -1,3 +1,5 @@
+//! What can be wrong with a bundle, and how it is put right.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation};

@@ -1,3 +1,5 @@
+//! The images of instances that a bundle has.
+
 use std::path::PathBuf;
 
 use lab::names;

@@ -1,3 +1,5 @@
+//! The option that says where the bundle is, for all steps that have one.
+
 use converge::AbsolutePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,7 @@
+//! The manifest: what lies in the bundle, for which CPU, from where, and with which digest.
+//!
+//! A manifest of a later schema is refused, and so is one that lists a path outside the bundle.
+
 use std::{
     fmt,
     path::{Component, Path},

@@ -1,3 +1,5 @@
+//! How far what runs in the lab may reach.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

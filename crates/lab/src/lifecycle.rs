@@ -65,6 +65,8 @@ impl fmt::Display for Phase {
 
 /// What was seen of a lab, as far as its phase depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+// Each is a part of its own, and none implies another.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Evidence {
     /// LXD answers.
     pub server: bool,

@@ -1,3 +1,5 @@
+//! Why a lab cannot be looked at, or is not as the caller needs it.
+
 use converge::{Explain, Explanation, WaitError};
 use lab::lifecycle::Phase;
 

@@ -1,3 +1,5 @@
+//! The lab's folders.
+
 use std::path::PathBuf;
 
 use converge::{Failure, Section};

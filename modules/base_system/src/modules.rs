@@ -1,3 +1,5 @@
+//! Modules of the kernel, loaded now and at every start.
+
 use std::{collections::BTreeMap, fmt};
 
 use converge::{Change, Failure, Section};

@@ -1,3 +1,5 @@
+//! Packages of the distribution.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use converge::{Failure, Section};

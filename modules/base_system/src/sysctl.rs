@@ -1,3 +1,5 @@
+//! Parameters of the kernel, set now and at every start.
+
 use std::{collections::BTreeMap, fmt, fmt::Write as _};
 
 use converge::{Change, Failure, Section};

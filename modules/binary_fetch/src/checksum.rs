@@ -1,3 +1,5 @@
+//! The checksum that a tool must have, and the lists in which releases publish it.
+
 use std::time::Duration;
 
 use crate::{ChecksumStyle, error::Error, source::Source};

@@ -1,3 +1,5 @@
+//! Why a tool is not in its place.
+
 use converge::{Explain, Explanation};
 
 /// Why a tool is not in its place.

@@ -1,3 +1,5 @@
+//! One tool: fetched, verified, tried out, and then put in its place.
+
 use std::{
     fmt,
     marker::PhantomData,

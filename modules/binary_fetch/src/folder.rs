@@ -1,3 +1,5 @@
+//! The folder of the tools.
+
 use converge::{Failure, Section};
 use host::{
     Owner, Root,

@@ -1,3 +1,5 @@
+//! Where a tool comes from: the bundle, a folder, or a server.
+
 use std::{
     fmt,
     path::{Path, PathBuf},

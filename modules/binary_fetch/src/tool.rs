@@ -1,3 +1,5 @@
+//! The tools that the lab knows, and the options of each.
+
 use ansible::OptionError;
 use bundle::{Bundle, Role};
 use lab::versions;

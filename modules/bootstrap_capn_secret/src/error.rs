@@ -1,3 +1,5 @@
+//! Why the infrastructure provider cannot speak to LXD.
+
 use std::net::SocketAddr;
 
 use converge::{Explain, Explanation};

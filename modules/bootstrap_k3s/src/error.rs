@@ -1,3 +1,5 @@
+//! Why k3s does not run.
+
 use std::path::PathBuf;
 
 use converge::{Explain, Explanation, WaitError};

@@ -1,3 +1,5 @@
+//! k3s in its place: its program, its images and its files.
+
 use std::{collections::BTreeMap, fmt};
 
 use converge::{Failure, Section};

@@ -1,3 +1,5 @@
+//! k3s as a service. It is started again only when something that it reads has changed.
+
 use std::{
     fmt,
     time::{Duration, SystemTime},

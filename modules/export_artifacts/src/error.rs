@@ -1,3 +1,5 @@
+//! Why nothing is brought to the runner.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation};

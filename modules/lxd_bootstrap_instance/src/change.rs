@@ -1,3 +1,5 @@
+//! What is done with the instance and its image.
+
 use std::fmt;
 
 use bundle::InstanceImage;

@@ -1,3 +1,5 @@
+//! Why there is no bootstrap instance.
+
 use converge::{Explain, Explanation};
 
 /// Why there is no bootstrap instance.

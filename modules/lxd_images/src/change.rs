@@ -1,3 +1,5 @@
+//! What is done with images and their aliases.
+
 use std::fmt;
 
 use bundle::InstanceImage;

@@ -1,3 +1,5 @@
+//! Why a pool cannot be made, or cannot be what it should be.
+
 use std::io;
 
 use converge::{Explain, Explanation};

@@ -300,7 +300,7 @@ fn numbered(diff: &Value) -> Value {
             seen.push(mark);
             seen.len() - 1
         });
-        numbered += &format!("{MARK}{number}>{rest}");
+        numbered.extend([MARK, &number.to_string(), ">", rest]);
     }
     serde_json::from_str(&numbered).expect("a diff as before")
 }

@@ -1,3 +1,8 @@
+//! The table of a step's options, read from the schema of its struct.
+//!
+//! Types, defaults, patterns and documentation stand at the fields and nowhere else. Limits: a field's type must be one that Ansible
+//! has a name for; nested structs become dictionaries with options of their own.
+
 use converge::AbsolutePath;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
