@@ -1,22 +1,13 @@
-//! Named conditions on live objects, watched until they hold.
+//! Named conditions on live objects.
+//!
+//! A [`Test`] is a question, a [`Condition`] says which objects have to answer it. Both are pure; a
+//! [`Client`](crate::Client) watches what they name, and nothing else, until they hold.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
-use converge::Wait;
-use futures_util::{StreamExt as _, stream};
-use kube::{
-    core::DynamicObject,
-    runtime::{WatchStreamExt as _, reflector::store::Writer, utils::Backoff, watcher},
-};
+use kube::core::DynamicObject;
 
-use crate::{Client, Error, Resource, client, pods, resource};
-
-/// Between attempts to watch.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::{Resource, client, resource};
 
 /// What a test found in objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +33,7 @@ impl Test {
         let judge = move |objects: &[&DynamicObject]| {
             let looks: Vec<_> = objects.iter().map(|object| judge(object)).collect();
             let holding = looks.iter().find(|look| look.holds).cloned();
-            holding.unwrap_or_else(|| Look { holds: false, seen: said(looks) })
+            holding.unwrap_or_else(|| Look { holds: false, seen: said(objects, looks) })
         };
         Self { name: name.into(), judge: Arc::new(judge) }
     }
@@ -128,18 +119,27 @@ impl Test {
     }
 }
 
-fn said(looks: Vec<Look>) -> String {
-    if looks.is_empty() { "not there".into() } else { looks.into_iter().map(|look| look.seen).collect::<Vec<_>>().join("; ") }
+/// What the objects are like; of several, which one is like what.
+fn said(objects: &[&DynamicObject], looks: Vec<Look>) -> String {
+    let name = |object: &DynamicObject| object.metadata.name.clone().unwrap_or_default();
+    match looks.len() {
+        0 => "not there".into(),
+        1 => looks.into_iter().map(|look| look.seen).collect(),
+        _ => {
+            let said = objects.iter().zip(looks).map(|(object, look)| format!("{}: {}", name(object), look.seen));
+            said.collect::<Vec<_>>().join("; ")
+        }
+    }
 }
 
 /// A test of named objects, or of all objects of a kind.
 #[derive(Clone)]
 pub struct Condition {
-    resource: Resource,
-    namespace: Option<String>,
-    name: Option<String>,
+    pub(crate) resource: Resource,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
     /// A label that the objects have, with its value.
-    label: Option<(String, String)>,
+    pub(crate) label: Option<(String, String)>,
     test: Test,
 }
 
@@ -175,6 +175,28 @@ impl Condition {
         Self::of(resource::DEPLOYMENT, Some(namespace), name, Test::observed().and(Test::status(status)).named(status))
     }
 
+    /// An object is gone: none has its name any more, or one that was made later.
+    #[must_use]
+    pub fn gone(resource: Resource, namespace: Option<&str>, name: &str, uid: &str) -> Self {
+        let uid = uid.to_owned();
+        let there = Test::new("there", move |object| {
+            let same = object.metadata.uid.as_deref() == Some(uid.as_str());
+            let going = object.metadata.deletion_timestamp.is_some();
+            Look {
+                holds: same,
+                seen: if going {
+                    "being deleted"
+                } else if same {
+                    "still there"
+                } else {
+                    "made anew"
+                }
+                .into(),
+            }
+        });
+        Self::of(resource, namespace, name, there.negated().named("gone"))
+    }
+
     /// A node takes pods.
     #[must_use]
     pub fn node_ready() -> Self {
@@ -200,134 +222,12 @@ impl Condition {
         is_labelled && fits(&self.namespace, &object.metadata.namespace) && fits(&self.name, &object.metadata.name)
     }
 
-    /// What is found among all objects of its kind.
-    fn look(&self, objects: &[Arc<DynamicObject>]) -> Look {
+    /// What is found among objects of its kind.
+    pub(crate) fn look(&self, objects: &[Arc<DynamicObject>]) -> Look {
         let mut concerned: Vec<_> = objects.iter().map(Arc::as_ref).filter(|object| self.concerns(object)).collect();
         concerned.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         (self.test.judge)(&concerned)
     }
-}
-
-/// All objects of the kinds that conditions ask for.
-type Live = BTreeMap<Resource, Vec<Arc<DynamicObject>>>;
-
-/// The conditions that do not hold, each with what was seen instead.
-fn unmet<'a>(conditions: &'a [Condition], live: &Live) -> impl Iterator<Item = (&'a Condition, String)> {
-    conditions.iter().filter_map(move |condition| {
-        let look = condition.look(live.get(&condition.resource).map_or(&[], Vec::as_slice));
-        (!look.holds).then_some((condition, look.seen))
-    })
-}
-
-impl Client {
-    /// Watches until all conditions hold. What does not by the deadline is told with what holds its pods up.
-    pub async fn wait_for(&self, what: &str, conditions: &[Condition], deadline: Duration) -> Result<(), Error> {
-        self.wait_for_unless(what, conditions, &[], deadline).await
-    }
-
-    /// The same, and gives up as soon as one of the second conditions holds.
-    pub async fn wait_for_unless(
-        &self,
-        what: &str,
-        conditions: &[Condition],
-        hopeless: &[Condition],
-        deadline: Duration,
-    ) -> Result<(), Error> {
-        match self.watch(&Wait::for_condition(what, deadline), conditions, hopeless).await {
-            Err(Error::Wait(source)) => Err(Error::Unmet { source, pods: self.unmet(conditions).await.unwrap_or_default() }),
-            outcome => outcome,
-        }
-    }
-
-    /// Those of the conditions that do not hold now, and what holds their pods up; a line each.
-    pub async fn unmet(&self, conditions: &[Condition]) -> Result<Vec<String>, Error> {
-        let mut live = Live::new();
-        for Condition { resource, .. } in conditions {
-            if !live.contains_key(resource) {
-                live.insert(*resource, self.list(*resource, None).await?.into_iter().map(Arc::new).collect());
-            }
-        }
-        let mut lines: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
-        let namespaces: BTreeSet<_> =
-            unmet(conditions, &live).filter_map(|(condition, _)| condition.namespace.as_deref()).collect();
-        for namespace in namespaces {
-            let pods = self.list(resource::POD, Some(namespace)).await?;
-            lines.extend(pods.iter().flat_map(pods::held_up));
-        }
-        Ok(lines)
-    }
-
-    async fn watch(&self, wait: &Wait, conditions: &[Condition], hopeless: &[Condition]) -> Result<(), Error> {
-        let mut stores: BTreeMap<Resource, Writer<DynamicObject>> = conditions
-            .iter()
-            .chain(hopeless)
-            .map(|condition| (condition.resource, Writer::new(condition.resource.api())))
-            .collect();
-        let watches = stores.keys().copied().map(|resource| {
-            let events = watcher(self.objects(resource, None), watcher::Config::default()).backoff(Pauses);
-            events.map(move |event| (resource, event)).boxed()
-        });
-        let mut events = stream::select_all(watches.collect::<Vec<_>>());
-        // A kind is spoken of when it has been listed whole.
-        let mut live = Live::new();
-        wait.watch(async || {
-            loop {
-                // A watch begins anew when it ends.
-                let Some((resource, event)) = events.next().await else { return Ok(Err("no more watches".to_owned())) };
-                let event = match event {
-                    Ok(event) => event,
-                    Err(error) => {
-                        let error = self.watch_failed(error, resource);
-                        return if error.is_passing() || error.is_not_found() { Ok(Err(error.to_string())) } else { Err(error) };
-                    }
-                };
-                if let Some(store) = stores.get_mut(&resource) {
-                    store.apply_watcher_event(&event);
-                    if matches!(event, watcher::Event::InitDone) || live.contains_key(&resource) {
-                        live.insert(resource, store.as_reader().state());
-                    }
-                }
-                if live.len() == stores.len() {
-                    break;
-                }
-            }
-            let looks = hopeless
-                .iter()
-                .map(|condition| (condition, condition.look(live.get(&condition.resource).map_or(&[], Vec::as_slice))));
-            if let Some((condition, look)) = looks.into_iter().find(|(_, look)| look.holds) {
-                return Err(Error::Hopeless { condition: condition.name(), seen: look.seen });
-            }
-            let seen: Vec<_> = unmet(conditions, &live).map(|(condition, seen)| format!("{}: {seen}", condition.name())).collect();
-            Ok(if seen.is_empty() { Ok(()) } else { Err(seen.join("; ")) })
-        })
-        .await
-    }
-
-    fn watch_failed(&self, error: watcher::Error, resource: Resource) -> Error {
-        let what = format!("kind {}", resource.kind);
-        match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => self.error(error, &what),
-            // The watch is too far behind, and begins anew.
-            error => Error::NotServing { server: self.server().to_owned(), reason: error.to_string() },
-        }
-    }
-}
-
-/// All the same, because the beginning of each attempt already counts as success.
-struct Pauses;
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        Some(PAUSE)
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {}
 }
 
 #[cfg(test)]
@@ -399,7 +299,7 @@ mod tests {
         assert_eq!(judged(&condition, &[]), (false, "not there".into()));
         assert_eq!(
             judged(&condition, &[node("a", "False"), node("b", "Unknown")]),
-            (false, "Ready=False (); Ready=Unknown ()".into())
+            (false, "a: Ready=False (); b: Ready=Unknown ()".into())
         );
         assert!(judged(&condition, &[node("a", "False"), node("b", "True")]).0);
     }
@@ -415,6 +315,20 @@ mod tests {
         assert!(judged(&condition, &[]).0);
         assert!(judged(&condition, &[namespace(None)]).0);
         assert_eq!(judged(&condition, &[namespace(Some("2026-01-01T00:00:00Z"))]), (false, "being deleted".into()));
+    }
+
+    #[test]
+    fn what_has_its_name_again_is_another_object() {
+        let condition = Condition::gone(resource::DEPLOYMENT, Some("x"), "y", "1");
+        assert_eq!(condition.name(), "Deployment x/y gone");
+        let with = |uid: &str| {
+            let mut object = resource::DEPLOYMENT.object(Some("x"), "y", json!({}));
+            object.metadata.uid = Some(uid.into());
+            Arc::new(object)
+        };
+        assert!(judged(&condition, &[]).0);
+        assert_eq!(judged(&condition, &[with("1")]), (false, "still there".into()));
+        assert_eq!(judged(&condition, &[with("2")]), (true, "made anew".into()));
     }
 
     #[test]

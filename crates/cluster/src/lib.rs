@@ -15,6 +15,7 @@ pub mod pods;
 pub mod providers;
 pub mod resource;
 mod rollout;
+mod watch;
 mod yaml;
 
 pub use client::{Client, FIELD_MANAGER};
