@@ -19,7 +19,7 @@ pub use cli::{Entry, main, main_of};
 pub use options::{Kind, OptionError, OptionSpec, OptionTable};
 pub use reference::{Format, Reference, RoleTask};
 pub use report::{Report, Stage};
-pub use step::{Converged, Run, Step};
+pub use step::{Converged, Run, Step, seen};
 
 /// The version that every step reports: the collection's own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

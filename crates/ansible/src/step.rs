@@ -54,6 +54,14 @@ pub struct Converged<Live, Change> {
     pub changes: Vec<Change>,
 }
 
+/// What a section looks at, as it is now: what the run saw last, or a look where the section is switched off.
+pub async fn seen<S: Section>(section: &S, last: Option<S::Live>) -> Result<S::Live, Failure> {
+    match last {
+        Some(live) => Ok(live),
+        None => section.observe().await,
+    }
+}
+
 /// The live state still differs after every change was applied.
 #[derive(Debug, thiserror::Error)]
 #[error("{section}: applied, but the live state still differs: {remaining}")]

@@ -180,9 +180,9 @@ impl Step for LxdBootstrapInstance {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&BootstrapInstance(self)).await?.changes;
-        let created = changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
-        run.verify(self.facts(created)).await
+        let converged = run.section(&BootstrapInstance(self)).await?;
+        let created = converged.changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
+        run.verify(self.facts(converged.live, created)).await
     }
 }
 
@@ -261,7 +261,7 @@ impl LxdBootstrapInstance {
         Ok(LocalImage { fingerprint, place })
     }
 
-    async fn facts(&self, created: bool) -> Result<Facts, Failure> {
+    async fn facts(&self, last: Option<Live>, created: bool) -> Result<Facts, Failure> {
         if self.state == State::Absent {
             return Ok(Facts { instance: None });
         }
@@ -270,7 +270,10 @@ impl LxdBootstrapInstance {
             State::Started if self.wait_ready => self.ready(&client).await?,
             _ => Addresses::default(),
         };
-        let live: Instance = client.get(&format!("instances/{}", self.name)).await?.object;
+        let live: Instance = match last.and_then(|live| live.instance) {
+            Some(found) => found.object,
+            None => client.get(&format!("instances/{}", self.name)).await?.object,
+        };
         Ok(Facts {
             instance: Some(InstanceFacts {
                 name: live.name,

@@ -140,8 +140,8 @@ impl Step for LxdNetworkIntManaged {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Networks(self)).await?.changes;
-        run.verify(self.facts(&changes)).await
+        let converged = run.section(&Networks(self)).await?;
+        run.verify(self.facts(converged.live, &converged.changes)).await
     }
 }
 
@@ -163,11 +163,14 @@ impl LxdNetworkIntManaged {
         .check()
     }
 
-    async fn facts(&self, changes: &[ObjectChange]) -> Result<Facts, Failure> {
-        let client = self.lxd.client().await?;
+    async fn facts(&self, last: Option<Live>, changes: &[ObjectChange]) -> Result<Facts, Failure> {
+        let mut seen = ansible::seen(&Networks(self), last).await?;
         let mut networks = Vec::new();
         for network in &self.networks {
-            let live: lxd::Network = client.get(&format!("networks/{}", network.name)).await?.object;
+            let live = match seen.networks.remove(&network.name) {
+                Some(found) => found.object,
+                None => self.lxd.client().await?.get(&format!("networks/{}", network.name)).await?.object,
+            };
             let change = changes.iter().find(|change| change.name == network.name);
             networks.push(NetworkFacts {
                 created: change.is_some_and(ObjectChange::creates),

@@ -155,11 +155,11 @@ impl Step for LxdProfiles {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Profiles(self)).await?.changes;
+        let converged = run.section(&Profiles(self)).await?;
         if !Path::new("/sys/class/net").join(&self.external_bridge).exists() {
             run.warn(format!("there is no bridge {} on this host; instances that use it will not start", self.external_bridge));
         }
-        run.verify(self.facts(&changes)).await
+        run.verify(self.facts(converged.live, &converged.changes)).await
     }
 }
 
@@ -200,8 +200,8 @@ impl LxdProfiles {
         Ok(self.lxd.client().await?.in_project(&self.project))
     }
 
-    async fn facts(&self, changes: &[Change]) -> Result<Facts, Failure> {
-        let restarts = Restarts::observe(&self.client().await?).await?;
+    async fn facts(&self, last: Option<Live>, changes: &[Change]) -> Result<Facts, Failure> {
+        let restarts = ansible::seen(&Profiles(self), last).await?.restarts;
         let of = |name: &str| changes.iter().filter_map(Change::profile).find(|change| change.name == name);
         let profiles = self.catalogue().into_iter().map(|profile| {
             let change = of(profile.name);

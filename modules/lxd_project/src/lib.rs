@@ -93,8 +93,8 @@ impl Step for LxdProject {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Project(self)).await?.changes;
-        run.verify(self.facts(changes.iter().any(ObjectChange::creates))).await
+        let converged = run.section(&Project(self)).await?;
+        run.verify(self.facts(converged.live, converged.changes.iter().any(ObjectChange::creates))).await
     }
 }
 
@@ -113,10 +113,13 @@ impl LxdProject {
         Declared { config, ..Declared::new(&self.name, &self.description) }
     }
 
-    async fn facts(&self, created: bool) -> Result<Facts, Failure> {
-        let client = self.lxd.client().await?;
-        let project: lxd::Project = client.get(&format!("projects/{}", self.name)).await?.object;
-        let unsupported = Server::of(client).unknown_keys.into_iter().collect();
+    async fn facts(&self, last: Option<Live>, created: bool) -> Result<Facts, Failure> {
+        let live = ansible::seen(&Project(self), last).await?;
+        let project = match live.project {
+            Some(found) => found.object,
+            None => self.lxd.client().await?.get(&format!("projects/{}", self.name)).await?.object,
+        };
+        let unsupported = live.server.unknown_keys.into_iter().collect();
         Ok(Facts { project: ProjectFacts { name: project.name, created, config: project.config }, unsupported })
     }
 }

@@ -141,8 +141,8 @@ impl Step for LxdStoragePools {
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
-        let changes = run.section(&Pools(self)).await?.changes;
-        let facts = run.verify(self.facts(&changes)).await?;
+        let converged = run.section(&Pools(self)).await?;
+        let facts = run.verify(self.facts(converged.live, &converged.changes)).await?;
         for (pool, facts) in self.pools.iter().zip(facts.iter().flat_map(|facts| &facts.pools)) {
             if facts.initial_source != pool.source() {
                 run.warn(format!(
@@ -158,11 +158,14 @@ impl Step for LxdStoragePools {
 }
 
 impl LxdStoragePools {
-    async fn facts(&self, changes: &[ObjectChange]) -> Result<Facts, Failure> {
-        let client = self.lxd.client().await?;
+    async fn facts(&self, last: Option<Live>, changes: &[ObjectChange]) -> Result<Facts, Failure> {
+        let mut seen = ansible::seen(&Pools(self), last).await?;
         let mut pools = Vec::new();
         for pool in &self.pools {
-            let live: lxd::Pool = client.get(&format!("storage-pools/{}", pool.name)).await?.object;
+            let live = match seen.pools.remove(&pool.name) {
+                Some(found) => found.object,
+                None => self.lxd.client().await?.get(&format!("storage-pools/{}", pool.name)).await?.object,
+            };
             let change = changes.iter().find(|change| change.name == pool.name);
             let key = |name: &str| live.config.get(name).cloned().unwrap_or_default();
             pools.push(PoolFacts {
