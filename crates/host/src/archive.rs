@@ -2,10 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use crate::{
-    Error, Owner, Root,
-    file::{self, Replacement},
-};
+use crate::{Error, Owner, Replacement, Root, file};
 
 /// How long an archive may take to be unpacked.
 const DEADLINE: Duration = Duration::from_secs(300);
