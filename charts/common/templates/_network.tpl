@@ -11,9 +11,10 @@ Takes `root` and the CNI's `agent`: its namespace and the name of its DaemonSet.
 {{- $daemon := dict "apiGroups" (list "apps") "resources" (list "daemonsets") "verbs" $restarts -}}
 {{- $namespaces := dict $own (list (dict "apiGroups" (list "apps") "resources" (list "deployments") "verbs" (list "get" "list" "watch"))) -}}
 {{- if .root.Values.tests.restart -}}
-{{- range $namespace, $name := dict "kube-system" "kube-proxy" .agent.namespace .agent.name -}}
-{{- $rule := set (deepCopy $daemon) "resourceNames" (list $name) -}}
-{{- $_ := set $namespaces $namespace (append (get $namespaces $namespace | default list) $rule) -}}
+{{- /* Both may be of one namespace. */ -}}
+{{- range list (dict "namespace" "kube-system" "name" "kube-proxy") .agent -}}
+{{- $rule := set (deepCopy $daemon) "resourceNames" (list .name) -}}
+{{- $_ := set $namespaces .namespace (append (get $namespaces .namespace | default list) $rule) -}}
 {{- end -}}
 {{- end -}}
 {{- $nodes := list (dict "apiGroups" (list "") "resources" (list "nodes") "verbs" (list "get" "list" "watch")) -}}
