@@ -250,3 +250,13 @@ def test_the_demo_has_the_last_address_of_the_range(helm):
     for span, address in [("fd00::10-fd00::1f", "fd00:0:0:0:0:0:0:1f"), ("2001:db8:0:1::/121", "2001:db8:0:1:0:0:0:7f")]:
         service = find(helm.needed("metallb-config", at("pool.rangeV6", span)), "Service")
         assert service["metadata"]["annotations"]["metallb.io/loadBalancerIPs"] == address
+
+
+@pytest.mark.parametrize("namespace", ["somewhere", "kube-system"])
+@pytest.mark.parametrize(("chart", "agent"), [("cni-calico", "calico-node"), ("cni-flannel", "kube-flannel")])
+def test_a_network_s_gate_may_restart_what_it_restarts(chart, agent, namespace, helm):
+    roles = [item for item in helm.needed(chart, namespace=namespace) if item["kind"] == "Role"]
+    rules = [rule for role in roles for rule in role["rules"] if "patch" in rule["verbs"]]
+    assert {name for rule in rules for name in rule["resourceNames"]} == {"kube-proxy", agent}
+    (of_proxy,) = [role["metadata"]["namespace"] for role in roles for rule in role["rules"] if "kube-proxy" in rule.get("resourceNames", [])]
+    assert of_proxy == "kube-system"
