@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shlex
+import signal
 import time
 
 from ansible import constants as C
@@ -39,6 +40,14 @@ RECONNECT_SECONDS = 120
 RECONNECT_PAUSE_SECONDS = 15
 # A host that has nothing to tell waits for news before it says so; one that does not wait is asked no more often than this.
 LOOK_SECONDS = 1
+
+
+# A step that is asked to stop is waited for this long.
+STOP_SECONDS = 15
+
+
+class Interrupted(BaseException):
+    """Somebody ends the play."""
 
 
 class StepFailure(Exception):
@@ -247,22 +256,67 @@ class ActionModule(ActionBase):
             raise NotStarted
 
     def _follow(self, job):
-        """Shows what a job says until it gives its result."""
+        """Shows what a job says until it gives its result. Whoever ends the play or the task ends the step, too."""
+        parent = os.getppid()
+        handlers = listen_for_ends()
         offset = 0
-        while True:
-            asked = time.monotonic()
-            answer = self._attach(job, offset)
-            try:
-                news = json.loads(executable.answer(answer["stdout"], self._mark))
-                events, offset, result = news["events"], news["from"], news["result"]
-            except (NotStarted, ValueError, KeyError, TypeError) as error:
-                raise job_lost(job, answer) from error
-            for event in events:
-                self._show(event)
-            if result is not None:
-                return result
-            if not events:
+        try:
+            while True:
+                asked = time.monotonic()
+                events, offset, result = self._news(job, self._attach(job, offset))
+                for event in events:
+                    self._show(event)
+                if result is not None:
+                    return result
+                if not events:
+                    time.sleep(max(0, asked + LOOK_SECONDS - time.monotonic()))
+                if os.getppid() != parent:
+                    raise Interrupted
+        except BaseException as end:
+            # By Ctrl-C, a signal, or the task's own time limit; what goes wrong by itself is no end.
+            if not isinstance(end, Exception):
+                # A play that ends shows nothing more; one that goes on after a task's limit does.
+                self._tell = self._tell_past_ansible if isinstance(end, (Interrupted, KeyboardInterrupt)) else self._tell
+                self._stop(job, offset)
+            raise
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _news(self, job, answer):
+        try:
+            news = json.loads(executable.answer(answer["stdout"], self._mark))
+            return news["events"], news["from"], news["result"]
+        except (NotStarted, ValueError, KeyError, TypeError) as error:
+            raise job_lost(job, answer) from error
+
+    def _stop(self, job, offset):
+        """Asks a step to stop between two changes, and says how far it came."""
+        listen_for_ends(ignore=True)
+        self._tell("asking the step to stop; a change that has begun is finished first")
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            while time.monotonic() < deadline:
+                asked = time.monotonic()
+                _events, offset, result = self._news(job, self._ask(job, "--stop", "--from", str(offset)))
+                if result is not None:
+                    done = "; ".join(result.get("changes") or ["nothing"])
+                    self._tell(f"the step has stopped ({result.get('code') or 'finished'}); done until then: {done}")
+                    return
                 time.sleep(max(0, asked + LOOK_SECONDS - time.monotonic()))
+            self._tell(f"the step is still at work; on the host, `{shlex.join(job['attach'])}` tells how far it is")
+        except Exception as error:  # pylint: disable=broad-except
+            self._tell(f"the step could not be asked to stop ({error}); its job folder is {job['folder']}")
+
+    def _tell(self, text):
+        display.display(self._line(text), stderr=True)
+
+    def _tell_past_ansible(self, text):
+        try:
+            with open(f"/proc/{os.getppid()}/fd/2", "a", encoding="utf-8") as stderr:
+                stderr.write(f"{self._line(text)}\n")
+        except OSError:
+            display.display(self._line(text), stderr=True)
 
     def _attach(self, job, offset):
         """Asks a job for what happened since `offset`; the answer comes at the first news, or after some seconds without any."""
@@ -296,13 +350,32 @@ class ActionModule(ActionBase):
     def _show(self, event):
         if self._task.no_log:
             return
+        stage = f", {event['stage']}" if event["stage"] else ""
+        # To standard error, since standard output may be a machine-readable report.
+        display.display(self._line(f"{event['seconds']:.0f} s{stage}: {event['message']}"), stderr=True)
+
+    def _line(self, text):
+        """One line, whatever the host put in it."""
         host = self._task_vars.get("inventory_hostname", "")
         if self._task.delegate_to:
             host = f"{host} -> {self._task.delegate_to}"
-        stage = f", {event['stage']}" if event["stage"] else ""
-        line = f"[{host}] {event['seconds']:.0f} s{stage}: {event['message']}"
-        # To standard error, since standard output may be a machine-readable report. One line, whatever the host put in it.
-        display.display("".join(char if char.isprintable() else " " for char in line), stderr=True)
+        return "".join(char if char.isprintable() else " " for char in f"[{host}] {text}")
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def listen_for_ends(ignore=False):
+    """Has the signals that end a play end the task by an exception, or do nothing more; returns what they did before."""
+
+    def end(_number, _frame):
+        raise Interrupted
+
+    try:
+        return {number: signal.signal(number, signal.SIG_IGN if ignore else end) for number in ENDS}
+    except ValueError:
+        # Not the main thread of a process: whoever runs tasks like that ends them by other means.
+        return {}
 
 
 def plain(arguments):

@@ -16,12 +16,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify,
     io::retry_on_intr,
+    process::{Pid, Signal, kill_process},
 };
 use serde_json::{Value, json};
 
 use crate::{
     Report,
-    job::{self, EVENTS, RESULT, UNFINISHED},
+    job::{self, EVENTS, RESULT, UNFINISHED, WORKER},
 };
 
 /// How long one `--attach` waits for news.
@@ -121,6 +122,16 @@ fn look(folder: &Path, from: u64) -> io::Result<News> {
     let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let events = bytes[..complete].split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
     Ok(News { events, from: from + complete as u64, over })
+}
+
+/// Asks whoever works on the job to stop at the next safe point. Nobody does once the job is over.
+pub(crate) fn ask_to_stop(folder: &Path) {
+    let worker = fs::read_to_string(folder.join(WORKER)).ok().and_then(|text| Pid::from_raw(text.parse().ok()?));
+    // Only whoever holds the lock has this number; afterwards it may be another process's.
+    if let Some(worker) = worker.filter(|_| !has_ended(folder)) {
+        // It may have ended just now.
+        let _ = kill_process(worker, Signal::TERM);
+    }
 }
 
 /// Whether nobody works on the job any more.

@@ -13,7 +13,9 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use converge::{AbsolutePath, Explain, Explanation, Failure};
 use serde_json::{Map, Value};
 
-use crate::{OptionError, OptionTable, Reference, Report, Run, Step, VERSION, attach, job, path, progress, reference::Format};
+use crate::{
+    OptionError, OptionTable, Reference, Report, Run, Step, VERSION, attach, interrupt, job, path, progress, reference::Format,
+};
 
 /// What Ansible writes for numbers that JSON does not have.
 const NO_NUMBERS: [&str; 2] = ["NaN", "Infinity"];
@@ -100,6 +102,13 @@ fn command(entries: &[Entry]) -> Command {
                 .help("Leave out what was told before"),
         )
         .arg(
+            Arg::new("stop")
+                .long("stop")
+                .requires("attach")
+                .action(clap::ArgAction::SetTrue)
+                .help("Ask the step first to stop between two changes; waits end at once"),
+        )
+        .arg(
             Arg::new("mark")
                 .long("mark")
                 .value_name("WORD")
@@ -119,6 +128,9 @@ fn respond(entries: &[Entry], matches: &ArgMatches) -> io::Result<ExitCode> {
     if let Some(folder) = matches.get_one::<PathBuf>("attach") {
         let answer = Answer { mark: marked };
         answer.begin()?;
+        if matches.get_flag("stop") {
+            attach::ask_to_stop(folder);
+        }
         return answer.end(&attach::attach(folder, matches.get_one::<u64>("from").copied().unwrap_or_default()));
     }
     let Some(file) = matches.get_one::<PathBuf>("arguments") else {
@@ -142,7 +154,13 @@ fn respond(entries: &[Entry], matches: &ArgMatches) -> io::Result<ExitCode> {
     };
     let detached = arguments.job_base().and_then(|base| job::start(&base, entry.name, arguments.text.as_bytes()).ok());
     // Where no job can be had, say on a folder mounted noexec, a step simply runs.
-    answer.end(&detached.unwrap_or_else(|| (entry.run)(&arguments)))
+    let result = detached.unwrap_or_else(|| (entry.run)(&arguments));
+    answer.end(&result).inspect_err(|_| {
+        // Nobody was told of the job, so nobody will ask for it.
+        if let Some(folder) = result["_k8slab_job"]["folder"].as_str() {
+            attach::ask_to_stop(Path::new(folder));
+        }
+    })
 }
 
 /// The detached half of a job.
@@ -294,7 +312,10 @@ fn converge<S: Step>(mut options: Map<String, Value>, run: &mut Run) -> Result<O
         return Ok(Some(serde_json::json!({"skipped": true, "skip_reason": "switched off by `enabled`"})));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RuntimeError)?;
-    let facts = runtime.block_on(step.converge(run))?;
+    let facts = runtime.block_on(async {
+        interrupt::heed().map_err(RuntimeError)?;
+        step.converge(run).await
+    })?;
     Ok(facts.map(|facts| serde_json::to_value(facts).unwrap_or_default()))
 }
 

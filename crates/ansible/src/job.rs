@@ -27,6 +27,8 @@ use crate::attach;
 
 pub(crate) const EVENTS: &str = "events";
 pub(crate) const RESULT: &str = "result";
+/// The worker's process.
+pub(crate) const WORKER: &str = "worker";
 /// A result that is still being written.
 pub(crate) const UNFINISHED: &str = "result.part";
 
@@ -122,6 +124,7 @@ pub(crate) fn enter(folder: &Path) -> io::Result<File> {
     let create = |name: &str| OpenOptions::new().append(true).create_new(true).mode(0o600).open(folder.join(name));
     let events = create(EVENTS)?;
     events.lock()?;
+    write!(create(WORKER)?, "{}", std::process::id())?;
     match fallocate(&create(UNFINISHED)?, FallocateFlags::KEEP_SIZE, 0, RESERVE) {
         // Not every file system can promise room.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}

@@ -6,6 +6,7 @@
 
 mod attach;
 mod cli;
+mod interrupt;
 mod job;
 mod options;
 mod path;

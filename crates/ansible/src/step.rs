@@ -16,7 +16,7 @@
 
 use std::{collections::BTreeSet, future::Future, time::Instant};
 
-use converge::{Explain, Explanation, Failure, Section};
+use converge::{Explain, Explanation, Failure, Section, stop};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -191,6 +191,7 @@ impl Run {
 
 async fn apply_all<S: Section>(section: &S, changes: Vec<S::Change>, done: &mut Vec<S::Change>) -> Result<(), Failure> {
     for change in changes {
+        stop::check()?;
         tracing::info!("{change}");
         section.apply(&change).await?;
         done.push(change);

@@ -400,6 +400,20 @@ fn what_nobody_came_for_goes_with_a_later_run() {
 }
 
 #[test]
+fn a_job_that_is_asked_to_stop_ends_its_wait_and_says_what_it_had_done() {
+    let bench = Bench::new();
+    let job = Job::start(&bench);
+    let start = Instant::now();
+    answer(probe().args(["--stop", "--attach"]).arg(&job.folder));
+    let result = eventually(|| {
+        if job.folder.exists() { Some(job.attach(0)["result"].clone()).filter(Value::is_object) } else { Some(Value::Null) }
+    });
+    assert!(start.elapsed() < DEADLINE);
+    assert!(!bench.path.exists(), "it went on");
+    assert!(result.is_null() || (result["code"] == "STOPPED" && result["changes"] == json!([])), "{result}");
+}
+
+#[test]
 fn a_killed_job_is_lost() {
     let bench = Bench::new();
     let job = Job::start(&bench);

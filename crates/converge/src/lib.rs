@@ -14,6 +14,7 @@ mod failure;
 mod path;
 mod secret;
 mod section;
+pub mod stop;
 mod wait;
 
 pub use explain::{Explain, Explanation};

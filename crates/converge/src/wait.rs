@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Explain, Explanation};
+use crate::{Explain, Explanation, stop};
 
 /// The pauses between two looks, where nothing can be watched, grow from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -25,15 +25,19 @@ pub struct Wait {
 
 /// The condition did not come to hold in time.
 #[derive(Debug, thiserror::Error)]
-#[error("{condition}: not within {} s; last seen: {seen}", deadline.as_secs())]
+#[error("{condition}: {}; last seen: {seen}", if *stopped { "stopped as asked".into() } else { format!("not within {} s", deadline.as_secs()) })]
 pub struct WaitError {
     condition: String,
     deadline: Duration,
     seen: String,
+    stopped: bool,
 }
 
 impl Explain for WaitError {
     fn explain(&self) -> Explanation {
+        if self.stopped {
+            return stop::Stopped.explain();
+        }
         Explanation::new("WAIT_TIMEOUT").hint("raise the step's timeout option if what was last seen is still moving")
     }
 }
@@ -71,7 +75,10 @@ impl Wait {
                 return Err(self.over(seen).into());
             }
             self.report(seen, &mut reported);
-            tokio::time::sleep(pause.min(left)).await;
+            tokio::select! {
+                () = stop::asked() => return Err(self.stopped(reported).into()),
+                () = tokio::time::sleep(pause.min(left)) => {}
+            }
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
@@ -87,7 +94,11 @@ impl Wait {
         let mut reported = String::from("nothing");
         loop {
             let left = self.deadline.saturating_sub(start.elapsed());
-            let Ok(looked) = tokio::time::timeout(left, next()).await else { return Err(self.over(reported).into()) };
+            let looked = tokio::select! {
+                () = stop::asked() => return Err(self.stopped(reported).into()),
+                looked = tokio::time::timeout(left, next()) => looked,
+            };
+            let Ok(looked) = looked else { return Err(self.over(reported).into()) };
             match looked? {
                 Ok(answer) => return Ok(answer),
                 Err(seen) => self.report(seen.to_string(), &mut reported),
@@ -103,7 +114,11 @@ impl Wait {
     }
 
     fn over(&self, seen: String) -> WaitError {
-        WaitError { condition: self.condition.clone(), deadline: self.deadline, seen }
+        WaitError { condition: self.condition.clone(), deadline: self.deadline, seen, stopped: false }
+    }
+
+    fn stopped(&self, seen: String) -> WaitError {
+        WaitError { stopped: true, ..self.over(seen) }
     }
 }
 
@@ -174,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_of_the_look_ends_it() {
-        let error = WaitError { condition: "other".into(), deadline: Duration::ZERO, seen: "gone".into() };
+        let error = WaitError { condition: "other".into(), deadline: Duration::ZERO, seen: "gone".into(), stopped: false };
         let error = Cell::new(Some(error));
         let answer: Result<(), WaitError> = wait(60_000).until(async || error.take().map_or(Ok(Err("nothing")), Err)).await;
         assert!(answer.unwrap_err().to_string().contains("gone"));

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from unittest.mock import MagicMock
 
@@ -30,7 +31,7 @@ class Host:
     def execute(self, command, in_data=None, **_options):
         self.commands.append((in_data or command.encode()).decode(errors="replace"))
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -307,6 +308,32 @@ def test_a_cut_connection_is_taken_up_where_it_broke(action, shown, clock):
     assert [command.split()[-2] for command in host.commands] == ["0", "40", "40", "40"]
     assert plugin._connection.reset.call_count == 2
     assert clock == [3.0]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, step.Interrupted])
+def test_whoever_ends_the_play_ends_the_step(action, clock, monkeypatch, end):
+    stopped = {"failed": True, "code": "STOPPED", "changes": ["create a", "create b"]}
+    host = Host(news((1, "image", "importing"), offset=40), end(), news(offset=40), news(offset=40, result=stopped))
+    plugin = action(host, module={"_k8slab_job": JOB})
+    told = []
+    monkeypatch.setattr(plugin, "_tell_past_ansible", told.append)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(end):
+        run(plugin)
+    assert ["--stop" in command for command in host.commands] == [False, False, True, True]
+    assert told[-1] == "the step has stopped (STOPPED); done until then: create a; create b"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_step_that_does_not_stop_is_told(action, clock, monkeypatch):
+    host = Host(step.Interrupted(), *[news(offset=0)] * 100)
+    plugin = action(host, module={"_k8slab_job": JOB})
+    told = []
+    monkeypatch.setattr(plugin, "_tell_past_ansible", told.append)
+    with pytest.raises(step.Interrupted):
+        run(plugin)
+    assert "still at work" in told[-1] and "--attach" in told[-1]
+    assert step.STOP_SECONDS <= clock[0] <= step.STOP_SECONDS + 2
 
 
 def test_a_connection_that_cannot_be_reset_is_still_retried(action, clock):
