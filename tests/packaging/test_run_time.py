@@ -316,5 +316,9 @@ class TestSummary:
             ("whole", "s"),
         ]
 
+    def test_a_loop_has_the_stages_of_all_its_items(self, play):
+        played = play(step(answer=ANSWER) | {"loop": [1, 2]}, ANSIBLE_CALLBACKS_ENABLED="k8slab.capi.summary")
+        assert played.stdout.partition("\nSTEPS ")[2].count("    image ") == 2
+
     def test_is_silent_unless_enabled(self, play):
         assert "STEPS" not in play(step(answer=ANSWER)).stdout

@@ -102,7 +102,10 @@ class CallbackModule(CallbackBase):
         host = result._host.get_name()
         started = self._task_starts.pop((host, result._task._uuid))
         seconds = time.monotonic() - started
-        stages, standins = result._result.get("stages", []), result._result.get("standins", {})
+        # A loop has a result for each item.
+        runs = result._result.get("results") or [result._result]
+        stages = [stage for run in runs for stage in run.get("stages", [])]
+        standins = {name: instead for run in runs for name, instead in run.get("standins", {}).items()}
         self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins))
 
     def _end_phase(self):
