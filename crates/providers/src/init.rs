@@ -13,7 +13,10 @@ use converge::{Change, Failure, Wait, WaitError};
 use lab::capi;
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Options, Sources};
+use crate::{
+    Error, Options, Sources,
+    concurrency::{self, Concurrency},
+};
 
 /// Flags that say what the installer says itself.
 pub(crate) const OWN_FLAGS: [&str; 9] = [
@@ -50,18 +53,52 @@ pub struct Init {
     after: Vec<Provider>,
 }
 
+/// What there is on a cluster, and what its server asks for.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// clusterctl's inventory.
+    pub providers: Vec<Provider>,
+    /// The arguments of the infrastructure provider's manager.
+    pub arguments: Vec<String>,
+    /// How many machines it may make at once; nothing where its default will do.
+    pub concurrency: Option<u16>,
+}
+
+/// A step on the way to the providers.
+#[derive(Debug)]
+pub enum Installation {
+    /// They are installed.
+    Init(Init),
+    /// The infrastructure provider is told what its server can bear.
+    Concurrency(Concurrency),
+}
+
 impl Installer<'_> {
-    /// clusterctl's inventory. Where something is missing, clusterctl has to be there.
-    pub async fn observe(&self, cluster: &Client) -> Result<Vec<Provider>, Failure> {
-        let live = cluster.providers().await?;
-        if self.options.wanted().iter().any(|wanted| !live.contains(wanted)) {
+    /// clusterctl's inventory, and what the infrastructure provider was told. Where something is missing, clusterctl has to be there.
+    pub async fn observe(&self, cluster: &Client, concurrency: Option<u16>) -> Result<Live, Failure> {
+        let providers = cluster.providers().await?;
+        if self.options.wanted().iter().any(|wanted| !providers.contains(wanted)) {
             look(&self.clusterctl.program)?;
         }
-        Ok(live)
+        Ok(Live { providers, arguments: concurrency::arguments(cluster).await?, concurrency })
     }
 
-    /// What is to be installed; nothing where the inventory has every provider at its version.
-    pub fn plan(&self, live: &[Provider]) -> Result<Option<Init>, Error> {
+    /// What is to be done; nothing where the inventory has every provider at its version, and the infrastructure provider was told.
+    pub fn plan(&self, live: &Live) -> Result<Vec<Installation>, Error> {
+        let init = self.plan_init(&live.providers)?.map(Installation::Init);
+        let concurrency = Concurrency::plan(live.concurrency, &live.arguments).map(Installation::Concurrency);
+        Ok(init.into_iter().chain(concurrency).collect())
+    }
+
+    /// Carries one of them out.
+    pub async fn apply(&self, cluster: &Client, installation: &Installation) -> Result<(), Failure> {
+        match installation {
+            Installation::Init(_) => self.install(cluster).await,
+            Installation::Concurrency(concurrency) => Ok(concurrency.apply(cluster).await?),
+        }
+    }
+
+    fn plan_init(&self, live: &[Provider]) -> Result<Option<Init>, Error> {
         let after = self.options.wanted();
         let (mut missing, mut drifted) = (Vec::new(), Vec::new());
         for wanted in &after {
@@ -83,7 +120,7 @@ impl Installer<'_> {
     }
 
     /// Has clusterctl install what is missing.
-    pub async fn apply(&self, cluster: &Client) -> Result<(), Failure> {
+    async fn install(&self, cluster: &Client) -> Result<(), Failure> {
         self.sources.verify()?;
         match self.init(cluster).await {
             Ok(()) => Ok(()),
@@ -153,6 +190,38 @@ fn look(path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::NotExecutable { path: path.to_owned() })
+}
+
+impl fmt::Display for Installation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Init(init) => init.fmt(f),
+            Self::Concurrency(concurrency) => concurrency.fmt(f),
+        }
+    }
+}
+
+impl Change for Installation {
+    fn object(&self) -> String {
+        match self {
+            Self::Init(init) => init.object(),
+            Self::Concurrency(concurrency) => concurrency.object(),
+        }
+    }
+
+    fn before(&self) -> Value {
+        match self {
+            Self::Init(init) => init.before(),
+            Self::Concurrency(concurrency) => concurrency.before(),
+        }
+    }
+
+    fn after(&self) -> Value {
+        match self {
+            Self::Init(init) => init.after(),
+            Self::Concurrency(concurrency) => concurrency.after(),
+        }
+    }
 }
 
 impl fmt::Display for Init {

@@ -7,7 +7,7 @@ use cluster::{
 use converge::{AbsolutePath, Failure};
 use serde_json::{Value, json};
 
-use crate::{ExtraProvider, Installer, Options, Sources};
+use crate::{ExtraProvider, Installation, Installer, Live, Options, Sources};
 
 fn options() -> Options {
     Options::default()
@@ -61,11 +61,35 @@ fn init_runs_for_what_is_missing_and_never_over_another_version() {
         let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
         let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
         let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
-        let said = match installer.plan(&live) {
-            Ok(init) => init.map(|init| init.to_string()).unwrap_or_default(),
+        let said = match installer.plan(&Live { providers: live, ..Live::default() }) {
+            Ok(changes) => said(&changes),
             Err(error) => Failure::from(error).to_string(),
         };
         assert_eq!(said, expected, "{case}");
+    }
+}
+
+fn said(changes: &[Installation]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn the_infrastructure_provider_is_told_what_its_server_can_bear() {
+    let told = "have the infrastructure provider make 1 machine at a time instead of";
+    for (case, concurrency, arguments, expected) in [
+        ("a server that can", None, "--v=2", String::new()),
+        ("a server that can, and somebody who wants less", None, "--concurrency=2", String::new()),
+        ("one that cannot", Some(1), "--v=2", format!("{told} its own default, as LXD 5.0 needs")),
+        ("one that cannot, and somebody who wants more", Some(1), "--concurrency=5", format!("{told} 5, as LXD 5.0 needs")),
+        ("one that was told", Some(1), "--v=2 --concurrency=1", String::new()),
+    ] {
+        let (options, sources) = (options(), Sources::default());
+        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
+        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
+        let arguments = arguments.split(' ').map(str::to_owned).collect();
+        let live = Live { providers: options.wanted().to_vec(), arguments, concurrency };
+        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
+        assert_eq!(said(&installer.plan(&live).unwrap()), expected, "{case}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Cluster API in the bootstrap cluster.
 
-use cluster::providers::Provider;
 use converge::Failure;
-use providers::{Init, Installer, Sources};
+use lab::capi;
+use providers::{Installation, Installer, Live, Sources};
 
 use crate::BootstrapClusterctl;
 
@@ -25,19 +25,20 @@ impl Section<'_> {
 
 impl converge::Section for Section<'_> {
     const NAME: &'static str = "init";
-    /// clusterctl's inventory.
-    type Live = Vec<Provider>;
-    type Change = Init;
+    type Live = Live;
+    type Change = Installation;
 
-    async fn observe(&self) -> Result<Vec<Provider>, Failure> {
-        self.installer().observe(&self.step.cluster().await?).await
+    async fn observe(&self) -> Result<Live, Failure> {
+        let cluster = self.step.cluster().await?;
+        let server = &self.step.lxd.client().await?.server().environment;
+        self.installer().observe(&cluster, capi::concurrency(&server.server, &server.server_version)).await
     }
 
-    fn plan(&self, live: &Vec<Provider>) -> Result<Vec<Init>, Failure> {
-        Ok(self.installer().plan(live)?.into_iter().collect())
+    fn plan(&self, live: &Live) -> Result<Vec<Installation>, Failure> {
+        Ok(self.installer().plan(live)?)
     }
 
-    async fn apply(&self, _: &Init) -> Result<(), Failure> {
-        self.installer().apply(&self.step.cluster().await?).await
+    async fn apply(&self, installation: &Installation) -> Result<(), Failure> {
+        self.installer().apply(&self.step.cluster().await?, installation).await
     }
 }

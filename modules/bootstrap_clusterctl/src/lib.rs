@@ -15,7 +15,7 @@ use host::{
 };
 use lab::{machine, names};
 use lxd::Connection;
-use providers::{Config, Options, Sources};
+use providers::{Config, Installation, Options, Sources};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
@@ -159,7 +159,8 @@ impl Step for BootstrapClusterctl {
         let folder = (!is_bootstrap || !run.is_on("kubeconfig")).then(|| self.folder());
         let config = Config::file(self.config_path(), &sources.config(&self.providers), file::mode(&self.staging_mode_config));
         run.section(&Config { declared: folder.into_iter().chain([config]).collect() }).await?;
-        let init_ran = !run.section(&init::Section { step: self, sources: &sources }).await?.changes.is_empty();
+        let installed = run.section(&init::Section { step: self, sources: &sources }).await?.changes;
+        let init_ran = installed.iter().any(|change| matches!(change, Installation::Init(_)));
         let facts = run.verify(self.facts(&sources, init_ran)).await?;
         if let Some(live) = facts.as_ref().and_then(|facts| facts.cert_manager_version.as_ref())
             && *live != self.providers.cert_manager_version

@@ -2,8 +2,9 @@
 
 use cluster::providers::Provider;
 use converge::{Failure, Section};
+use lab::capi;
 use pivot::Where;
-use providers::{Init, Installer, Sources};
+use providers::{Installation, Installer, Sources};
 use semver::Version;
 
 use crate::{clusters::Clusters, error::Error};
@@ -16,7 +17,7 @@ pub(crate) struct ProvidersThere<'a> {
 
 #[derive(Default)]
 pub(crate) struct Live {
-    target: Vec<Provider>,
+    target: providers::Live,
     /// Those of the source; none once everything is moved, when there may be no source.
     source: Vec<Provider>,
 }
@@ -37,10 +38,12 @@ impl ProvidersThere<'_> {
 impl Section for ProvidersThere<'_> {
     const NAME: &'static str = "providers";
     type Live = Live;
-    type Change = Init;
+    type Change = Installation;
 
     async fn observe(&self) -> Result<Live, Failure> {
-        let target = self.installer().observe(self.clusters.client(Where::Target).await?).await?;
+        let server = &self.clusters.step.lxd.client().await?.server().environment;
+        let concurrency = capi::concurrency(&server.server, &server.server_version);
+        let target = self.installer().observe(self.clusters.client(Where::Target).await?, concurrency).await?;
         if self.clusters.is_finished().await? {
             return Ok(Live { target, source: Vec::new() });
         }
@@ -48,17 +51,17 @@ impl Section for ProvidersThere<'_> {
         Ok(Live { target, source })
     }
 
-    fn plan(&self, live: &Live) -> Result<Vec<Init>, Failure> {
+    fn plan(&self, live: &Live) -> Result<Vec<Installation>, Failure> {
         let wanted = self.clusters.step.providers.wanted();
         let older: Vec<_> = wanted.iter().filter_map(|wanted| older(wanted, &live.source)).collect();
         if !older.is_empty() {
             return Err(Error::Older { older }.into());
         }
-        Ok(self.installer().plan(&live.target)?.into_iter().collect())
+        Ok(self.installer().plan(&live.target)?)
     }
 
-    async fn apply(&self, _: &Init) -> Result<(), Failure> {
-        self.installer().apply(self.clusters.client(Where::Target).await?).await
+    async fn apply(&self, installation: &Installation) -> Result<(), Failure> {
+        self.installer().apply(self.clusters.client(Where::Target).await?, installation).await
     }
 }
 
