@@ -11,6 +11,7 @@ pub mod plan;
 pub mod profiles;
 pub mod project;
 pub mod publication;
+pub mod subnet;
 pub mod versions;
 
 pub use isolation::Isolation;

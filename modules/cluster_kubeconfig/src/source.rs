@@ -8,11 +8,10 @@ use cluster::{
     condition::{Look, Test},
     resource,
 };
+use lab::publication::PORT_ANNOTATION;
 
 use crate::error::Error;
 
-/// On a Cluster: the port at which it is published.
-pub(crate) const PORT: &str = "k8s-lab.io/api-proxy-port";
 /// The Secret's key that holds the kubeconfig.
 const KEY: &str = "value";
 
@@ -35,7 +34,7 @@ pub(crate) async fn read(client: &Client, namespace: &str, name: &str) -> Result
         found => found?,
     };
     let cluster = cluster.ok_or_else(|| Error::NoCluster { cluster: label() })?;
-    let port = cluster.metadata.annotations.and_then(|notes| notes.get(PORT)?.parse().ok());
+    let port = cluster.metadata.annotations.and_then(|notes| notes.get(PORT_ANNOTATION)?.parse().ok());
     let secret = client.find(resource::SECRET, Some(namespace), &secret_name(name)).await?;
     let kubeconfig =
         secret.map(|secret| parse(&secret).map_err(|reason| Error::Odd { secret: format!("{}-kubeconfig", label()), reason }));

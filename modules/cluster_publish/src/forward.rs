@@ -165,7 +165,8 @@ impl Section for Forwards<'_> {
         };
         // Where nothing is to be taken, nobody has to be asked.
         if self.publishing_needs_look(&live) {
-            live.surroundings = Surroundings::observe(self.0, client).await?;
+            let own = live.wanted.as_ref().map(|wanted| wanted.proxies.as_slice()).unwrap_or_default();
+            live.surroundings = Surroundings::observe(self.0, client).await?.without(own);
         }
         Ok(live)
     }

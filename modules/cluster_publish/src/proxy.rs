@@ -48,14 +48,18 @@ impl Proxies<'_> {
     }
 
     fn refuse_taken(&self, live: &Live, wanted: &Wanted, devices: &Devices) -> Result<(), Error> {
+        let mark = self.0.publication().to_string();
         for address in wanted.addresses.iter().map(|address| SocketAddr::new(*address, wanted.port)) {
-            if listens(devices, address) {
+            if listeners(devices).contains(&address) {
                 continue;
             }
             let forward = || {
                 let taken = |forward: &lxd::Forward| {
                     let concerns = forward.listen_address == address.ip() || address.ip().is_unspecified();
-                    let taker = forward.taker(address.port()).filter(|_| concerns)?;
+                    // The step's own goes before this.
+                    let mut others = forward.clone();
+                    others.ports.retain(|port| port.description != mark);
+                    let taker = others.taker(address.port()).filter(|_| concerns)?;
                     Some(Holder::Forward(format!("forward {} to {taker}", forward.listen_address)))
                 };
                 live.forwards.iter().find_map(taken)
@@ -69,10 +73,10 @@ impl Proxies<'_> {
     }
 }
 
-/// Whether a device of ours listens at this address already.
-pub(crate) fn listens(devices: &Devices, address: SocketAddr) -> bool {
-    let mut ours = devices.iter().filter(|(name, _)| name.starts_with(DEVICE)).map(|(_, device)| device);
-    ours.any(|device| device.get("listen").is_some_and(|listen| *listen == format!("tcp:{address}")))
+/// Where our devices listen.
+pub(crate) fn listeners(devices: &Devices) -> Vec<SocketAddr> {
+    let ours = devices.iter().filter(|(name, _)| name.starts_with(DEVICE)).map(|(_, device)| device);
+    ours.filter_map(|device| device.get("listen")?.strip_prefix("tcp:")?.parse().ok()).collect()
 }
 
 impl Section for Proxies<'_> {
@@ -90,9 +94,9 @@ impl Section for Proxies<'_> {
         let Some(found) = load_balancer::find(self.0, &instances)? else { return Ok(live) };
         live.instance = client.in_project(&self.0.project).find(&found.name).await?;
         if let Some(wanted) = &live.wanted {
-            let all = wanted.addresses.iter().all(|address| listens(&found.devices, SocketAddr::new(*address, wanted.port)));
-            if !all {
-                live.surroundings = Surroundings::observe(self.0, client).await?;
+            let own = listeners(&found.devices);
+            if !wanted.addresses.iter().all(|address| own.contains(&SocketAddr::new(*address, wanted.port))) {
+                live.surroundings = Surroundings::observe(self.0, client).await?.without(&own);
                 live.forwards =
                     if client.has_forwards() { client.forwards(&self.0.internal_network_name).await? } else { Vec::new() };
             }

@@ -72,6 +72,17 @@ impl Surroundings {
         Ok(found)
     }
 
+    /// The same without what the step's own proxy devices listen at: they go before their ports are taken. LXD listens for both
+    /// families where it is to listen at all IPv4 addresses.
+    pub(crate) fn without(mut self, own: &[SocketAddr]) -> Self {
+        let is_own = |found: SocketAddr| {
+            let alike = |own: &SocketAddr| own.ip() == found.ip() || own.ip().is_unspecified() && found.ip().is_unspecified();
+            own.iter().any(|own| own.port() == found.port() && alike(own))
+        };
+        self.listeners.retain(|listener| !is_own(listener.address));
+        self
+    }
+
     /// What holds a port, but for forwards of the lab's own network.
     pub(crate) fn holder(&self, address: SocketAddr) -> Option<Holder> {
         let elsewhere = || {

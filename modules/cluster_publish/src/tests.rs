@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     forward::{Forwards, Live},
     load_balancer::LoadBalancer,
-    surroundings::socket_address,
+    surroundings::{Surroundings, socket_address},
 };
 
 const HERE: &str = "192.0.2.10";
@@ -27,7 +27,7 @@ fn step() -> ClusterPublish {
 fn wanted(addresses: &[&str]) -> Wanted {
     let load_balancer = LoadBalancer { name: "mgmt-1-x-lb".into(), addresses: vec![ip("10.77.0.5"), ip("fd42:77:1::5")] };
     let addresses = addresses.iter().map(|address| ip(address)).collect();
-    Wanted { port: 25060, addresses, load_balancer, rival: None, annotated: None }
+    Wanted { port: 25060, addresses, load_balancer, rival: None, proxies: Vec::new(), annotated: None }
 }
 
 fn port(cluster: &str, listen: &str, target: &str) -> ForwardPort {
@@ -206,6 +206,20 @@ fn options_are_checked() {
         let said = step.preflight().err().map(|failure| failure.msg);
         assert_eq!(said.is_some(), expected.is_some(), "{:?}: {said:?}", step.listen_addresses);
         assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()), "{:?}", step.listen_addresses);
+    }
+}
+
+#[test]
+fn its_own_proxies_are_in_nobodys_way() {
+    let at = |text: &str| text.parse().unwrap();
+    for (own, listener, stays) in [
+        ("127.0.0.1:25060", "127.0.0.1:25060", false),
+        ("0.0.0.0:25060", "[::]:25060", false),
+        ("127.0.0.1:25060", "0.0.0.0:25060", true),
+        ("0.0.0.0:25060", "[::]:25061", true),
+    ] {
+        let surroundings = Surroundings { listeners: vec![Listener::at(at(listener))], ..Surroundings::default() };
+        assert_eq!(!surroundings.without(&[at(own)]).listeners.is_empty(), stays, "{own} {listener}");
     }
 }
 

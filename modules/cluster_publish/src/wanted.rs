@@ -1,6 +1,6 @@
 //! What has to be published, as the clusters and LXD say.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cluster::{Client, DynamicObject, Kubeconfig, resource};
 use converge::Failure;
@@ -13,6 +13,7 @@ use crate::{
     ClusterPublish,
     error::Error,
     load_balancer::{self, LoadBalancer},
+    proxy,
 };
 
 /// The network's keys that carry its own addresses.
@@ -26,6 +27,8 @@ pub(crate) struct Wanted {
     pub(crate) load_balancer: LoadBalancer,
     /// Another Cluster that is to have the same port.
     pub(crate) rival: Option<String>,
+    /// Where the step's own proxy devices listen on the load balancer.
+    pub(crate) proxies: Vec<SocketAddr>,
     /// The annotation, where it says another port than the option does.
     pub(crate) annotated: Option<u16>,
 }
@@ -51,7 +54,7 @@ impl ClusterPublish {
         let load_balancer = load_balancer::await_addresses(self, client, &found.name, &networks, &addresses).await?;
         let port = self.port.or(annotated).unwrap_or_else(|| self.presumed_port());
         let annotated = annotated.filter(|annotated| *annotated != port);
-        Ok(Wanted { port, addresses, load_balancer, rival, annotated })
+        Ok(Wanted { port, addresses, load_balancer, rival, proxies: proxy::listeners(&found.devices), annotated })
     }
 
     /// The internal network's own addresses, with their prefixes.
@@ -72,7 +75,11 @@ impl ClusterPublish {
         let Some(path) = &self.kubeconfig_path else { return Ok((None, None)) };
         let cluster = Client::connect(&Kubeconfig::read(path)?)?;
         cluster.answers(self.patience()).await?;
-        let clusters = cluster.list(resource::CLUSTER, None).await?;
+        let clusters = match cluster.list(resource::CLUSTER, None).await {
+            // Where Cluster API is not installed yet, there is no such kind.
+            Err(error) if error.is_not_found() => Vec::new(),
+            clusters => clusters?,
+        };
         let is_ours = |object: &&DynamicObject| {
             object.metadata.name.as_ref() == Some(&self.name) && object.metadata.namespace.as_ref() == Some(&self.namespace)
         };

@@ -6,8 +6,10 @@ use ansible::OptionError;
 use lab::{
     address::{self, Cidr, Range},
     machine, names,
-    plan::{ClusterNetworks, Fault, unfit_for_pods, unfit_for_services},
-    publication, versions,
+    plan::{ClusterNetworks, Fault},
+    publication,
+    subnet::{unfit_for_pods, unfit_for_services},
+    versions,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

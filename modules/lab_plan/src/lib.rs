@@ -13,6 +13,7 @@ use lab::{
     address::{self, Cidr, Range},
     machine, names,
     plan::{self, ClusterNetworks, Fault, Plan, Pool, Refused, Route},
+    subnet,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -187,10 +188,10 @@ impl LabPlan {
             reserved.push(("a reserved range".to_owned(), range));
         }
         let what = || format!("network {}", self.internal_network_name);
-        let unfit = |cidr: &Cidr| plan::unfit_for_nodes(*cidr, self.instances(), false);
+        let unfit = |cidr: &Cidr| subnet::unfit_for_nodes(*cidr, self.instances(), false);
         let mut faults: Vec<Fault> =
             internal.iter().filter_map(unfit).map(|reason| Fault::Unfit { what: what(), reason }).collect();
-        if let Some(reason) = external.and_then(|prefix| plan::unfit_for_nodes(prefix, self.instances(), false)) {
+        if let Some(reason) = external.and_then(|prefix| subnet::unfit_for_nodes(prefix, self.instances(), false)) {
             faults.push(Fault::Unfit { what: "the external prefix".to_owned(), reason });
         }
         let mut found = Plan {

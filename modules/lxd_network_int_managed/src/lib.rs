@@ -10,6 +10,7 @@ use lab::{
     address::{self, Cidr},
     keys, names,
     plan::{self, ClusterNetworks, Fault, Plan, Route},
+    subnet,
 };
 use lxd::{Connection, Declared, ObjectChange, Tagged};
 use schemars::JsonSchema;
@@ -227,7 +228,7 @@ impl Network {
         let stateful = text("ipv6.dhcp.stateful") == "true";
         let unfit = self.cidrs().into_iter().filter_map(|cidr| {
             let ranges = if cidr.address.is_ipv4() { text("ipv4.dhcp.ranges") } else { text("ipv6.dhcp.ranges") };
-            plan::unfit_for_nodes(cidr, LEAST_INSTANCES, stateful).or_else(|| plan::unfit_for_dhcp(cidr, ranges))
+            subnet::unfit_for_nodes(cidr, LEAST_INSTANCES, stateful).or_else(|| subnet::unfit_for_dhcp(cidr, ranges))
         });
         let fault = |reason| Fault::Unfit { what: format!("network {}", self.name), reason };
         plan::Refused::unless_empty(unfit.map(fault).collect())
