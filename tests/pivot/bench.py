@@ -11,19 +11,44 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy import Stop
 from throwaway.bundled import BUNDLE
 
 NAMESPACE = "capi-clusters"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "debug"
 KINDS = "clusters,clusterclasses,machines,machinedeployments,kubeadmcontrolplanes,lxcmachinetemplates,secrets"
+MOVES = "clusterctl.cluster.x-k8s.io/move"
 MARK = "clusterctl.cluster.x-k8s.io/delete-for-move"
 PAUSED = "cluster.x-k8s.io/paused"
-# The directions, and the cluster that everything ends on.
+# The directions, with the cluster that everything leaves and the one that it ends on.
+BEGINS = {"to_management": "bootstrap", "to_bootstrap": "management"}
 ENDS = {"to_management": "management", "to_bootstrap": "bootstrap"}
+# What a move looks like, and the write at which it is stopped then: the nth of its pattern, before or after it reaches the API server.
+# The copy makes the first pause and the first end of it; the move pauses once more.
+ROWS = [
+    ("ready", r"SOURCE PATCH .*/clusters/", "before", 3),
+    ("source-paused", r"SOURCE PATCH .*/clusters/", "after", 3),
+    ("source-paused", r"SOURCE PATCH .*/clusterclasses/", "before", 3),
+    ("source-paused", r"TARGET POST ", "before", 1),
+    ("begun", r"TARGET POST .*/clusterclasses", "after", 1),
+    ("split", r"TARGET POST .*/clusters$", "after", 1),
+    ("begun", r"TARGET POST .*/machines$", "before", 1),
+    ("created", r"SOURCE PATCH .*", "before", 7),
+    ("emptying", r"SOURCE DELETE .*", "before", 1),
+    ("emptying", r"SOURCE DELETE .*", "after", 1),
+    ("emptying", r"SOURCE DELETE .*/machines/", "before", 1),
+    ("emptying", r"SOURCE DELETE .*/clusters/", "after", 1),
+    ("clusters-gone", r"SOURCE DELETE .*/clusterclasses/", "before", 1),
+    ("target-paused", r"TARGET PATCH .*/clusterclasses/", "before", 2),
+    ("resuming", r"TARGET PATCH .*/clusters/", "before", 2),
+    ("finished", r"TARGET PATCH .*/clusters/", "after", 2),
+]
 
 
 @dataclass
 class Bench:
+    """Two clusters with proxies in front of them."""
+
     lab: object
     folder: Path
     variables: dict
@@ -69,6 +94,34 @@ class Bench:
         result["seconds"] = time.monotonic() - started
         return result
 
+    def stop(self, direction, pattern, moment, nth=1, **more):
+        pattern = pattern.replace("SOURCE", BEGINS[direction]).replace("TARGET", ENDS[direction])
+        return Stop(pattern, moment, nth, **more)
+
+    def killed(self, direction, fault, how="all"):
+        """Starts a move and kills it there: the step with clusterctl, or one of the two."""
+        self.gate.arm(fault)
+        step = self.start(direction)
+        if not self.gate.stopped.wait(180):
+            told = step.result()
+            raise AssertionError("\n".join([f"the move never came to {fault}", str(told), *map(str, self.gate.journal)]))
+        if how == "clusterctl":
+            for child in step.clusterctl():
+                os.kill(child, signal.SIGKILL)
+            self.gate.disarm()
+            return step.result()
+        step.kill(group=how == "all")
+        self.gate.disarm()
+        return None
+
+    def finish(self, direction, before):
+        """The same command again, and nothing else."""
+        done = self.run(direction)
+        assert not done.get("failed"), done
+        assert self.state() == before
+        self.is_settled(direction)
+        return done
+
     def clusterctl(self, *arguments):
         """clusterctl alone, as a person would run it."""
         program = self.folder / "opt" / "bin" / "clusterctl"
@@ -84,16 +137,16 @@ class Bench:
 
     def state(self):
         """Whatever must be the same before and after, wherever it is."""
-        objects = self.clusters[self.holder].get(KINDS)["items"]
         told = {}
-        for found in objects:
-            if found["kind"] == "Secret" and found["metadata"]["name"] == "incus-identity" or found["kind"] != "Secret" or "data" in found:
-                annotations = {name: value for name, value in found["metadata"].get("annotations", {}).items() if "k8slab" in name}
-                told[f"{found['kind']} {found['metadata']['name']}"] = {
-                    "annotations": annotations,
-                    "providerID": found.get("spec", {}).get("providerID"),
-                    "secret": hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest(),
-                }
+        for found in self.clusters[self.holder].get(KINDS)["items"]:
+            metadata = found["metadata"]
+            if found["kind"] == "Secret" and not metadata.get("ownerReferences") and MOVES not in metadata.get("labels", {}):
+                continue
+            told[f"{found['kind']} {metadata['name']}"] = {
+                "annotations": {name: value for name, value in metadata.get("annotations", {}).items() if "k8slab" in name},
+                "providerID": found.get("spec", {}).get("providerID"),
+                "secret": hashlib.sha256(json.dumps(found.get("data"), sort_keys=True).encode()).hexdigest(),
+            }
         return told, self.instances()
 
     def is_settled(self, direction):

@@ -1,15 +1,19 @@
 """Two bootstrap clusters in one throw-away lab, a Cluster of a class, and a proxy in front of either API."""
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from bare import Bare, Reconciler, definitions
 from bench import NAMESPACE, Bench
 from proxy import Gate, Proxy
-from throwaway.bundled import bundled
+from throwaway.bundled import BUNDLE, bundled
 from throwaway.lxd import Lxd
 
 sys.path.append(str(Path(__file__).parents[1] / "provider"))
@@ -66,6 +70,45 @@ def _clock():
 def _manifests(release):
     text = CLASS.read_text().replace("RELEASE", release)
     return list(yaml.safe_load_all(text))
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory):
+    """Two bare API servers, one of which has a Cluster, and a project for the lab's phase."""
+    folder, lxd = tmp_path_factory.mktemp("bare"), Lxd()
+    project = f"k8slab-pv-{os.getpid()}"
+    with contextlib.ExitStack() as stack:
+        sides = {}
+        for side in ("bootstrap", "management"):
+            sides[side] = Bare(side, folder)
+            stack.callback(sides[side].close)
+        kinds = definitions()
+        for side in sides.values():
+            side.install(kinds)
+        sides["bootstrap"].populate()
+        lxd.post("projects", {"name": project, "config": {}})
+        stack.callback(lxd.delete, f"projects/{project}")
+        gate, clusters, proxies = Gate(), {}, {}
+        for side, cluster in sides.items():
+            clusters[side] = Kubernetes(BUNDLE / "bin" / "kubectl", cluster.kubeconfig, NAMESPACE)
+            proxies[side] = Proxy(side, cluster.kubeconfig, folder, gate)
+            stack.callback(proxies[side].close)
+        (folder / "opt" / "bin").mkdir(parents=True)
+        (folder / "opt" / "bin" / "clusterctl").symlink_to(BUNDLE / "bin" / "clusterctl")
+        lab = SimpleNamespace(lxd=lxd, project=project)
+        bench = Bench(lab, folder, {}, clusters, proxies, gate)
+        bench.reconciler = Reconciler(sides)
+        bench.reconciler.start()
+        stack.callback(bench.reconciler.close)
+        yield bench
+
+
+@pytest.fixture
+def bare(servers):
+    """They, with nothing held; and nothing that would have made a machine twice was ever done."""
+    yield servers
+    servers.gate.disarm()
+    assert servers.reconciler.made_twice == []
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """A proxy in front of an API server that lets writes through one by one, and can stop at a chosen one."""
 
+import base64
 import http.client
 import re
 import ssl
@@ -8,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -111,10 +113,12 @@ class Proxy:
         certificate, key = folder / f"{side}.crt", folder / f"{side}.key"
         names = "subjectAltName=IP:127.0.0.1,DNS:kubernetes.default.svc"
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        subject = ["-subj", f"/CN={side}", "-days", "2", "-addext", names]
+        # Some clients take no authority for a server.
+        subject = ["-subj", f"/CN={side}", "-days", "2", "-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"]
         command = ["openssl", "req", "-x509", *curve, *subject, "-keyout", key, "-out", certificate]
         subprocess.run(command, check=True, capture_output=True)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(side, gate, _connector(upstream, folder / f"{side}.pem")))
+        token = upstream["users"][0]["user"].get("token")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(side, gate, _connector(upstream, folder / f"{side}.pem"), token))
         self._server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
@@ -143,19 +147,17 @@ class Proxy:
 
 def _connector(upstream, pair):
     """Makes connections to the API server, with its administrator's certificate."""
-    import base64
-    from urllib.parse import urlsplit
-
     cluster, user = upstream["clusters"][0]["cluster"], upstream["users"][0]["user"]
     context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-    pair.touch(mode=0o600)
-    pair.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
-    context.load_cert_chain(pair)
+    if "client-key-data" in user:
+        pair.touch(mode=0o600)
+        pair.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+        context.load_cert_chain(pair)
     address = urlsplit(cluster["server"])
     return lambda: http.client.HTTPSConnection(address.hostname, address.port, context=context, timeout=600)
 
 
-def _handler(side, gate, connect):
+def _handler(side, gate, connect, token):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -195,6 +197,8 @@ def _handler(side, gate, connect):
 
         def _forward(self, body):
             kept = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP | {"authorization"}}
+            if token:
+                kept["Authorization"] = f"Bearer {token}"
             for attempt in (1, 2):
                 try:
                     self.upstream.request(self.command, self.path, body or None, kept)

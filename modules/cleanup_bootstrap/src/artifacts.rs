@@ -102,7 +102,9 @@ mod tests {
         let make = |name: &str, claim: Option<&str>| {
             let path = root.join("of").join(name);
             fs::create_dir_all(&path).unwrap();
-            claim.map(|claim| fs::write(path.join(CLAIM), claim).unwrap());
+            if let Some(claim) = claim {
+                fs::write(path.join(CLAIM), claim).unwrap();
+            }
             path
         };
         let ours = make("ours", Some("this\n"));
