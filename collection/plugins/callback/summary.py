@@ -12,7 +12,8 @@ version_added: 0.1.0
 author: k8slab.capi contributors (@k8slab)
 description:
   - After the play recap, lists every play that ran steps of this collection with its seconds, and below it the steps with theirs,
-    whether they changed anything, and their stages that took a second or longer. Last come the parts of the lab that are stand-ins.
+    whether they changed anything, and their stages that took a second or longer. Then come the parts of the lab that are stand-ins, and
+    last the clusters of the lab with what leads to them.
   - A play is a phase of the lab in the playbooks of this collection; in a playbook of one's own it is what its author makes of it.
 requirements:
   - Has to be enabled, with C(callbacks_enabled=k8slab.capi.summary) in C(ansible.cfg) or C(ANSIBLE_CALLBACKS_ENABLED=k8slab.capi.summary) in
@@ -57,6 +58,8 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._phases = []
         self._task_starts = {}
+        self._clusters = []
+        self._urls = {}
 
     def v2_playbook_on_play_start(self, play):
         self._end_phase()
@@ -93,6 +96,23 @@ class CallbackModule(CallbackBase):
         standins = {name: instead for phase in phases for step in phase.steps for name, instead in step.standins.items()}
         for name, instead in sorted(standins.items()):
             self._display.display(f"stand-in for {name}: {instead}")
+        self._show_clusters()
+
+    def _show_clusters(self):
+        """What a person who has just made the lab wants to know of it."""
+        if not self._urls:
+            return
+        self._display.banner("CLUSTERS")
+        for cluster in self._clusters:
+            nodes = f"{cluster['control_plane_count']} control plane, {cluster['worker_count']} workers"
+            self._display.display(f"{cluster['name']}  Kubernetes {cluster['kubernetes_version']}, {nodes}")
+            for title, value in (
+                ("API", self._urls.get(cluster["port"])),
+                ("addresses for Services", cluster["vip_range"]),
+                ("kubeconfig", cluster["kubeconfig_path"]),
+            ):
+                if value:
+                    self._display.display(f"  {title:<24}{value}")
 
     def _record(self, result, outcome):
         # The module's full name, or before ansible-core 2.19 that of its action plugin.
@@ -106,6 +126,9 @@ class CallbackModule(CallbackBase):
         runs = result._result.get("results") or [result._result]
         stages = [stage for run in runs for stage in run.get("stages", [])]
         standins = {name: instead for run in runs for name, instead in run.get("standins", {}).items()}
+        for run in runs:
+            self._clusters = run.get("clusters", self._clusters) if name == "lab_plan" else self._clusters
+            self._urls.update({run["port"]: published["url"] for published in run.get("published") or []})
         self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins))
 
     def _end_phase(self):
