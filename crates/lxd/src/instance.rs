@@ -145,8 +145,8 @@ impl Exec {
     }
 }
 
-/// How long an instance that has ended may be busy with its end.
-const STOPPING: Duration = Duration::from_secs(10);
+/// How long an instance may take to start, with the time in which one that has ended may still be busy with its end.
+const STOPPING: Duration = Duration::from_secs(90);
 /// How long an instance may take to shut down before it is stopped by force, in seconds.
 const SHUTDOWN: u32 = 60;
 
