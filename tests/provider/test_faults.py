@@ -192,7 +192,7 @@ def test_an_instance_is_what_is_written_for_its_machine(made, outside):
         outside,
         "written",
         config={"cloud-init.user-data": "#cloud-config\n# mine\n", "user.cluster-name": "mine"},
-        devices=["eth1,type=none", "data,type=disk,source=tmpfs:", "data,path=/data"],
+        devices=["eth1,type=nic,nictype=bridged", f"eth1,parent={made.lab.bridge}"],
         # There is no cluster of servers, so this says nothing.
         target="elsewhere",
     )
@@ -200,7 +200,7 @@ def test_an_instance_is_what_is_written_for_its_machine(made, outside):
     instance = made.instance("written")
     assert instance["config"]["cloud-init.user-data"].endswith("# mine\n")
     assert instance["config"]["user.cluster-name"] == outside
-    assert instance["devices"]["data"] == {"type": "disk", "source": "tmpfs:", "path": "/data"}
+    assert instance["devices"]["eth1"] == {"type": "nic", "nictype": "bridged", "parent": made.lab.bridge}
     assert made.inside("written", "test", "-x", "/opt/cluster-api/install-kubeadm.sh") == 0
     made.delete("machine", "written")
 
