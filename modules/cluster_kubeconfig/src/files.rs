@@ -102,7 +102,7 @@ impl<'a> Section<'a> {
         let Some(address) = &self.step.external_address else { return Ok(None) };
         let port = self.step.external_port.or(port).ok_or_else(|| Error::NoPort {
             cluster: format!("{}/{}", self.step.namespace, self.step.name()),
-            annotation: source::PORT,
+            annotation: lab::publication::PORT_ANNOTATION,
         })?;
         Ok(Some(own.clone().with_server(&url(address, port))))
     }
