@@ -105,6 +105,8 @@ ARGUMENT = [{"name": "v", "value": "4"}]
         ("kubeadm.ignorePreflightErrors", ["Swap"], "initConfiguration.nodeRegistration.ignorePreflightErrors"),
         ("kubeadm.ignorePreflightErrors", ["Swap"], "joinConfiguration.nodeRegistration.ignorePreflightErrors"),
         ("controlPlane.postKubeadmCommands", ["true"], "postKubeadmCommands"),
+        ("kubeadm.apiTimeoutSeconds", 90, "initConfiguration.timeouts.kubernetesAPICallSeconds"),
+        ("kubeadm.apiTimeoutSeconds", 90, "joinConfiguration.timeouts.kubernetesAPICallSeconds"),
     ],
 )
 def test_a_control_plane_gets(value, to, path, helm):

@@ -130,4 +130,6 @@ nodeRegistration:
     {{- end }}
 patches:
   directory: /etc/kubernetes/patches
+timeouts:
+  kubernetesAPICallSeconds: {{ .root.Values.kubeadm.apiTimeoutSeconds }}
 {{- end }}
