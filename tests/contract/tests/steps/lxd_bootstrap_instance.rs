@@ -225,6 +225,6 @@ fn gives_up_on_addresses_that_never_come() {
     let substrate = Substrate::for_instances(&lxd);
     lxd.scripted().into_iter().for_each(|scripted| scripted.delay_addresses(None));
     let step = substrate.instance().args(json!({"wait_timeout": 4}));
-    step.run().expect_code("WAIT_TIMEOUT").expect_words("boot").expect_words("169.254.").expect_words("fe80::");
+    step.run().expect_code("INSTANCE_NO_ADDRESS").expect_words("boot").expect_words("169.254.").expect_words("fe80::");
     step.args(json!({"wait_ready": false})).run().expect_unchanged();
 }
