@@ -308,7 +308,7 @@ fn a_default_for_all_steps_that_one_does_not_have_is_not_meant_for_it() {
     let bench = Bench::new();
     let shared = json!({"_k8slab_defaults": ["pth", "text"], "pth": 1, "text": "shared"});
     assert_eq!(bench.run(&with(bench.options(), shared.clone())).result["changed"], true);
-    assert!(bench.file().starts_with("shared "));
+    assert!(bench.file().starts_with("shared, "));
     let own = bench.run(&with(bench.options(), with(shared, json!({"txet": "own"})))).result;
     assert_eq!(own["code"], "OPTION_UNKNOWN");
 }
