@@ -29,7 +29,7 @@ pub(crate) struct Live {
 
 impl Proxies<'_> {
     /// The devices as they should be: the wanted ones, and all others of ours gone.
-    fn declare(&self, wanted: Option<&Wanted>, instance: &Instance) -> Declared<Instance> {
+    fn declare(wanted: Option<&Wanted>, instance: &Instance) -> Declared<Instance> {
         let mut declared = Declared::new(&instance.name, &instance.description);
         for name in instance.devices.keys().filter(|name| name.starts_with(DEVICE)) {
             declared.devices.insert(name.clone(), None);
@@ -109,7 +109,7 @@ impl Section for Proxies<'_> {
         if let Some(wanted) = &live.wanted {
             self.refuse_taken(live, wanted, &instance.object.devices)?;
         }
-        Ok(self.declare(live.wanted.as_ref(), &instance.object).compare(Some(instance)).into_iter().collect())
+        Ok(Self::declare(live.wanted.as_ref(), &instance.object).compare(Some(instance)).into_iter().collect())
     }
 
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {

@@ -57,10 +57,7 @@ pub(crate) async fn facts(step: &ClusterPublish) -> Result<(Facts, Vec<String>),
 /// Ports of the internal network's forwards that are not the lab's, and those that are and lead to no load balancer.
 async fn others(step: &ClusterPublish) -> Result<(Vec<String>, Vec<String>), Failure> {
     let client = step.lxd.client().await?;
-    let forwards = match client.has_forwards() {
-        true => client.forwards(&step.internal_network_name).await,
-        false => Ok(Vec::new()),
-    };
+    let forwards = if client.has_forwards() { client.forwards(&step.internal_network_name).await } else { Ok(Vec::new()) };
     let forwards: Vec<Forward> = match forwards {
         Err(error) if error.is_not_found() => Vec::new(),
         forwards => forwards?,

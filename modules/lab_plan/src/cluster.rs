@@ -121,7 +121,7 @@ impl Cluster {
     /// What the option table cannot check.
     pub(crate) fn check(&self, place: &str) -> Result<(), OptionError> {
         let count = self.control_plane_count;
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             let reason = format!("{count} is even, and etcd needs a majority: one more fails as soon as one fewer would");
             return Err(OptionError::invalid(format!("{place}.control_plane_count"), reason));
         }
