@@ -8,6 +8,15 @@ short_description: a connection that writes down what it sends
 description: A connection to this machine that writes down what it sends.
 extends_documentation_fragment: connection_pipelining
 options:
+  # ansible-core's local connection reads these two of whatever is made of it.
+  become_success_timeout:
+    description: As for the local connection.
+    type: int
+    default: 10
+  become_strip_preamble:
+    description: As for the local connection.
+    type: bool
+    default: true
   sent:
     description: A file; each line in it is the number of bytes of a file that was sent, or zero for a command without input.
     type: path

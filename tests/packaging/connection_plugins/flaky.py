@@ -8,6 +8,15 @@ short_description: a connection that is cut
 description: A connection to this machine that is cut.
 extends_documentation_fragment: connection_pipelining
 options:
+  # ansible-core's local connection reads these two of whatever is made of it.
+  become_success_timeout:
+    description: As for the local connection.
+    type: int
+    default: 10
+  become_strip_preamble:
+    description: As for the local connection.
+    type: bool
+    default: true
   cuts:
     description: A folder; each file in it stands for one cut to come.
     type: path
