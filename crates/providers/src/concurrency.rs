@@ -26,7 +26,8 @@ impl Concurrency {
         let Some(deployment) = deployment(cluster).await? else { return Ok(()) };
         let mut containers = containers(&deployment).clone();
         let arguments = capi::with_concurrency(&arguments_of(&containers), self.wanted);
-        containers[0]["args"] = json!(arguments);
+        let Some(manager) = containers.get_mut(0).and_then(Value::as_object_mut) else { return Ok(()) };
+        manager.insert("args".to_owned(), json!(arguments));
         let patch = json!({
             // Somebody else may change the list of containers meanwhile, and it is written whole.
             "metadata": {"resourceVersion": deployment.metadata.resource_version},

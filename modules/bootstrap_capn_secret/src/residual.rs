@@ -47,7 +47,11 @@ impl Residual<'_> {
     }
 
     async fn by_entry(&self, client: &Client) -> Result<bool, Failure> {
-        let Some(pair) = &self.identity.pair else { return Ok(!client.has_fine_grained_identities()) };
+        // Where nothing else lets it in, an entry does, also one that is still to be made.
+        if !client.has_fine_grained_identities() {
+            return Ok(true);
+        }
+        let Some(pair) = &self.identity.pair else { return Ok(false) };
         Ok(client.find_trust_entry(&pair.fingerprint).await?.is_some())
     }
 

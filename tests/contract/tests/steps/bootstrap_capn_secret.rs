@@ -39,6 +39,8 @@ contract::on_every_lxd!(
 );
 
 const SECRET: &str = "/api/v1/namespaces/capi-clusters/secrets/incus-identity";
+const PHASE: &str = "user.k8slab.phase";
+const RESIDUAL: &str = "user.k8slab.residual";
 const CLUSTERS: &str = "/apis/cluster.x-k8s.io/v1beta2/clusters";
 
 /// The substrate, a cluster, a folder for the lab's settings, and LXD's listener.
@@ -154,19 +156,20 @@ impl<'a> Bench<'a> {
         for path in [SECRET, "/api/v1/namespaces/capi-clusters"] {
             self.cluster.remove(path);
         }
-        self.record(None);
+        self.record(RESIDUAL, "");
+        self.record(PHASE, "");
     }
 
-    /// Sets the phase that the project records.
-    fn record(&self, phase: Option<&str>) {
+    /// Sets what the project records.
+    fn record(&self, key: &str, value: &str) {
         let path = format!("/1.0/projects/{}", self.lxd.name("p"));
         let mut project = self.lxd.rest().get(&path);
-        project["config"]["user.k8slab.phase"] = json!(phase.unwrap_or_default());
+        project["config"][key] = json!(value);
         self.lxd.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
     }
 
     fn recorded(&self) -> Value {
-        self.lxd.rest().get(&format!("/1.0/projects/{}", self.lxd.name("p")))["config"]["user.k8slab.phase"].clone()
+        self.lxd.rest().get(&format!("/1.0/projects/{}", self.lxd.name("p")))["config"][PHASE].clone()
     }
 }
 
@@ -534,7 +537,7 @@ fn says_what_is_wrong_with_the_cluster(lxd: &Lxd) {
 fn serves_other_clusters_after_the_pivot(lxd: &Lxd) {
     let bench = Bench::new(lxd);
     for phase in ["pivoted", "cleaned"] {
-        bench.record(Some(phase));
+        bench.record(PHASE, phase);
         lxd.relay().reset();
         for outcome in [bench.step().check(), bench.step().run()] {
             outcome.expect_code("LIFECYCLE_PIVOTED").expect_words("kubeconfig_path").expect_words("allow_rebootstrap");
@@ -548,7 +551,7 @@ fn serves_other_clusters_after_the_pivot(lxd: &Lxd) {
     trial::changes_nothing(lxd, &step);
     assert_eq!(bench.recorded(), "cleaned", "a lab does not go back");
     trial::changes_nothing(lxd, &bench.step().args(json!({"allow_rebootstrap": true})));
-    bench.record(Some("exported"));
+    bench.record(PHASE, "exported");
     trial::changes_nothing(lxd, &bench.step());
 }
 

@@ -407,9 +407,9 @@ fn an_instance_that_is_stopped_meanwhile_ends_the_wait() {
     lxd.scripted().unwrap().guests(runs(&cluster));
     lxd.relay().reset();
     let path = bed.substrate.path("instances/boot/state");
-    // The first time it looks whether there are addresses, the second where the API is.
+    // It looks twice before it installs and twice when that is verified, then at the service, at the addresses, and where the API is.
     let stop = json!({"action": "stop", "force": true, "timeout": 30});
     let stopping = move |rest: &contract::Rest| drop(rest.write("PUT", &path, &stop));
-    lxd.relay().on("GET", "/1.0/instances/boot/state").nth(2).meanwhile(stopping);
+    lxd.relay().on("GET", "/1.0/instances/boot/state").nth(7).meanwhile(stopping);
     bed.step().args(json!({"ready_timeout": 30})).run().expect_code("INSTANCE_NOT_RUNNING").expect_words("Stopped");
 }
