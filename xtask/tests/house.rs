@@ -16,9 +16,9 @@ use syn::{
 /// The layers, from the top. A crate may use those of the layers below its own, and none beside it.
 const LAYERS: [&[&str]; 6] = [
     &["modules"],
-    &["survey", "providers", "pivot"],
-    &["cluster", "helm"],
-    &["lxd", "host", "bundle"],
+    &["survey", "helm", "providers", "pivot"],
+    &["cluster"],
+    &["lxd", "host", "bundle", "charts"],
     &["lab"],
     &["converge", "transport"],
 ];
@@ -173,6 +173,11 @@ fn asks(implementation: &ItemImpl, variant: Option<&str>) -> bool {
         fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
             self.0 |= call.method == "explain";
             visit::visit_expr_method_call(self, call);
+        }
+
+        // `Explain::explain`, handed to what maps.
+        fn visit_expr_path(&mut self, path: &'ast syn::ExprPath) {
+            self.0 |= path.path.segments.last().is_some_and(|segment| segment.ident == "explain");
         }
     }
     struct Arms<'a> {

@@ -208,8 +208,8 @@ impl Explain for Error {
             Self::Overtaken { .. } => {
                 Explanation::new("RELEASE_CHANGED_MEANWHILE").hint("run again when the other is done").conflict()
             }
-            Self::Busy { .. } => {
-                Explanation::new("RELEASE_BUSY").hint("wait for its end; if a helm hangs, end it with SIGTERM")
+            Self::Busy { source, .. } => {
+                overdue(source.explain(), "RELEASE_BUSY", "wait for its end; if a helm hangs, end it with SIGTERM")
             }
             Self::NoHelm { .. } => {
                 Explanation::new("HELM_MISSING").hint("run the role binary_fetch first, or set helm_path").prerequisite()
@@ -221,10 +221,9 @@ impl Explain for Error {
                 let explanation = meaning(detail).map_or_else(|| Explanation::new("HELM_FAILED"), explained);
                 if detail == words { explanation } else { explanation.detail(detail.clone()) }
             }
-            Self::Timeout { source, .. } => source
-                .explain()
-                .with_code("HELM_TIMEOUT")
-                .with_hint("raise timeout if what was last seen is still moving"),
+            Self::Timeout { source, .. } => {
+                overdue(source.explain(), "HELM_TIMEOUT", "raise timeout if what was last seen is still moving")
+            }
             Self::Gate { words, .. } => Explanation::new("GATE_FAILED")
                 .hint("the check's container has more to say: `kubectl logs <pod> -c <check>`")
                 .detail(words.clone()),
@@ -233,6 +232,11 @@ impl Explain for Error {
             Self::Wait(error) => error.explain(),
         }
     }
+}
+
+/// A wait that was too long has a name and a hint of its own here; one that was stopped has not failed by itself.
+fn overdue(wait: Explanation, code: &'static str, hint: &'static str) -> Explanation {
+    if wait.code == "WAIT_TIMEOUT" { wait.with_code(code).with_hint(hint) } else { wait }
 }
 
 fn explained((_, code, hint): &Meaning) -> Explanation {
