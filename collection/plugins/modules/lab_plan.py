@@ -17,7 +17,7 @@ description:
   - Names, ports, counts and versions of the clusters are checked.
   - >-
     What is returned is the list of clusters with everything that follows from
-    their options, for the steps that make them; the role keeps it in C(k8s_lab_plan).
+    their options, for the steps that make them; the role keeps it in C(lab_plan_result).
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:
@@ -229,7 +229,7 @@ EXAMPLES = r"""
         control_plane_count: 3
         vip_range: 2001:db8:42:100::300-2001:db8:42:100::3ff
   become: true
-  register: k8s_lab_plan
+  register: lab_plan_result
 """
 
 RETURN = r"""

@@ -26,7 +26,7 @@ use crate::error::Error;
 ///
 /// Every range of addresses is compared with every other and with the host's routes. Names, ports, counts and versions of the clusters
 /// are checked. What is returned is the list of clusters with everything that follows from their options, for the steps that make them;
-/// the role keeps it in C(k8s_lab_plan).
+/// the role keeps it in C(lab_plan_result).
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LabPlan {
@@ -109,9 +109,9 @@ impl Step for LabPlan {
         control_plane_count: 3
         vip_range: 2001:db8:42:100::300-2001:db8:42:100::3ff
   become: true
-  register: k8s_lab_plan
+  register: lab_plan_result
 ";
-    const TASKS: &'static [RoleTask] = &[RoleTask { register: Some("k8s_lab_plan"), ..RoleTask::ON_HOST }];
+    const TASKS: &'static [RoleTask] = &[RoleTask { register: Some("lab_plan_result"), ..RoleTask::ON_HOST }];
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
