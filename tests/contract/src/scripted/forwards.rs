@@ -27,13 +27,13 @@ impl Forward {
 
 impl Model {
     fn forward(&self, network: &str, address: &str) -> Result<&Forward, Refusal> {
-        self.bridge(network)?;
+        self.bridge(network).map_err(|refusal| refusal.with_prefix("Failed loading network: "))?;
         let found = self.forwards.get(&(network.to_owned(), address.to_owned()));
         found.ok_or_else(|| Refusal::not_found("Network forward not found"))
     }
 
     pub(super) fn list_forwards(&self, network: &str, call: &Call) -> Outcome {
-        self.bridge(network)?;
+        self.bridge(network).map_err(|refusal| refusal.with_prefix("Failed loading network: "))?;
         let ours = self.forwards.iter().filter(|((of, _), _)| of == network);
         Ok(Answer::Read(if call.recursive() {
             ours.map(|((_, address), forward)| forward.view(address)).collect()
@@ -47,16 +47,27 @@ impl Model {
     }
 
     pub(super) fn create_forward(&mut self, network: &str, call: &Call) -> Outcome {
+        self.bridge(network).map_err(|refusal| refusal.with_prefix("Failed loading network: "))?;
+        self.add_forward(network, call).map_err(|refusal| refusal.with_prefix("Failed creating forward: "))
+    }
+
+    fn add_forward(&mut self, network: &str, call: &Call) -> Outcome {
         let body = call.body("NetworkForwardsPost")?;
         let address = body.text("listen_address")?.unwrap_or_default();
-        let parsed: IpAddr = address.parse().map_err(|_| Refusal::bad_request(format!("Invalid listen address \"{address}\"")))?;
-        self.bridge(network)?;
+        let unreadable = || {
+            Refusal::internal(format!(
+                "Failed parsing address forward listen address \"{address}\": invalid CIDR address: {address}/32"
+            ))
+        };
+        let parsed: IpAddr = address.parse().map_err(|_| unreadable())?;
         let address = parsed.to_string();
         if self.forwards.keys().any(|(of, taken)| of == network && *taken == address) {
             return Err(Refusal::conflict("A forward for that listen address already exists"));
         }
-        if let Some((other, _)) = self.forwards.keys().find(|(_, taken)| *taken == address) {
-            return Err(Refusal::internal(format!("Forward listen address \"{address}\" is used by network \"{other}\"")));
+        if self.forwards.keys().any(|(_, taken)| *taken == address) {
+            let width = if parsed.is_ipv4() { 32 } else { 128 };
+            let text = format!("Forward listen address \"{address}/{width}\" overlaps with another network or NIC");
+            return Err(Refusal::internal(text));
         }
         let forward = Forward {
             description: body.text("description")?.unwrap_or_default(),
