@@ -80,15 +80,12 @@ options:
       control_plane_count: 1
       kubernetes_version: v1.35.0
       name: mgmt-1
-      namespace: null
       pod_cidrs:
         - 10.244.0.0/16
         - fd42:77:2::/56
-      port: null
       service_cidrs:
         - 10.96.0.0/16
         - fd42:77:3::/112
-      vip_range: null
       worker_count: 2
     suboptions:
       control_plane_count:

@@ -25,6 +25,7 @@ pub struct Cluster {
     pub name: String,
     /// Namespace of its Cluster.
     #[schemars(regex(pattern = names::NAMESPACE))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Networks of its Pods: IPv4, then IPv6.
     #[default(texts(address::CLUSTER_PODS))]
@@ -33,6 +34,7 @@ pub struct Cluster {
     #[default(texts(address::CLUSTER_SERVICES))]
     pub service_cidrs: Vec<String>,
     /// Addresses of the external prefix for its Services, from one to another or as a network.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub vip_range: Option<String>,
     /// Version of Kubernetes.
     #[default(versions::KUBERNETES.into())]
@@ -48,6 +50,7 @@ pub struct Cluster {
     pub worker_count: u32,
     /// Port at which its API is published; one that follows from the name if unset.
     #[schemars(range(min = 1, max = 65535))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
 

@@ -70,7 +70,6 @@ pub struct LabPlan {
         "kubernetes_version": "{{ k8s_lab_kubernetes_version | default('v1.35.0') }}",
         "control_plane_count": "{{ k8s_lab_management_controlplane_count | default(1) }}",
         "worker_count": "{{ k8s_lab_management_worker_count | default(2) }}",
-        "port": "{{ k8s_lab_management_port | default('') }}",
     }))]
     pub management_cluster: Cluster,
     /// The workload clusters.
