@@ -11,7 +11,11 @@ module: cleanup_bootstrap
 short_description: Remove the bootstrap cluster
 description:
   - Remove the bootstrap cluster.
-  - "Refused unless the management cluster has taken over: it answers by its own kubeconfig, has everything that was moved, nothing of it is paused, its controllers are available and every machine has a live node, and no Cluster is left on the bootstrap cluster."
+  - Refused unless the management cluster has taken over.
+  - >-
+    It answers by its own kubeconfig, has everything that was moved, nothing of it
+    is paused, its controllers are available and every machine has a live node, and
+    no Cluster is left on the bootstrap cluster.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

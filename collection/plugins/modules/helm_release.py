@@ -12,7 +12,10 @@ short_description: Converge a Helm release
 description:
   - Converge a Helm release.
   - Runs on the host, with the host's C(helm) and a kubeconfig there.
-  - "A release counts as it should be when its last revision is deployed and was made of the same inputs: the chart with its subcharts, the values and the labels."
+  - >-
+    A release counts as it should be when its last revision is deployed and was
+    made of the same inputs, which are the chart with its subcharts, the values and the
+    labels.
   - >-
     Keys in another order, and whole numbers that are written as C(1) or C(1.0),
     are the same.

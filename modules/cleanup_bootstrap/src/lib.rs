@@ -26,7 +26,7 @@ use crate::{artifacts::Artifacts, files::Files, instance::BootstrapInstance, pha
 
 /// Remove the bootstrap cluster.
 ///
-/// Refused unless the management cluster has taken over: it answers by its own kubeconfig, has everything that was moved, nothing of it
+/// Refused unless the management cluster has taken over. It answers by its own kubeconfig, has everything that was moved, nothing of it
 /// is paused, its controllers are available and every machine has a live node, and no Cluster is left on the bootstrap cluster.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]

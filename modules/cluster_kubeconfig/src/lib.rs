@@ -17,7 +17,7 @@ use crate::files::Section;
 
 /// Converge the kubeconfigs of a cluster that Cluster API made.
 ///
-/// Cluster API keeps the administrator's kubeconfig in a Secret. It is read, checked and rebuilt: one file by the address of the load
+/// Cluster API keeps the administrator's kubeconfig in a Secret. It is read, checked and rebuilt. There is one file by the address of the load
 /// balancer, for the host, and where O(external_address) is set another one for those who reach the cluster from outside. In both the
 /// server's certificate is checked. The files are written anew when the Secret's certificate changes.
 ///

@@ -24,7 +24,7 @@ const NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$";
 /// Converge a Helm release.
 ///
 /// Runs on the host, with the host's C(helm) and a kubeconfig there. A release counts as it should be when its last revision is
-/// deployed and was made of the same inputs: the chart with its subcharts, the values and the labels. Keys in another order, and whole
+/// deployed and was made of the same inputs, which are the chart with its subcharts, the values and the labels. Keys in another order, and whole
 /// numbers that are written as C(1) or C(1.0), are the same. The digest of the inputs is in the description of the revision, so that
 /// an upgrade or a rollback by hand is found out. Objects that somebody has changed or deleted behind Helm's back are not.
 ///

@@ -34,7 +34,7 @@ use crate::{clusters::Clusters, copying::Copying, moving::Moving, providers_ther
 /// Move Cluster API's objects to the management cluster.
 ///
 /// Cluster API is installed on the target, a copy of everything that is moved is made, C(clusterctl move) runs, and the target is
-/// watched until it has taken over: the same machines on the same instances, and none more. A run that was killed anywhere is continued
+/// watched until it has taken over, with the same machines on the same instances, and none more. A run that was killed anywhere is continued
 /// by the next one. What no such run leaves behind is told and left alone. Between the copy and the verified end, no Helm may run
 /// on either cluster.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
