@@ -1,9 +1,15 @@
 """What every suite does alike: it is given the built collection, and ends with the line "N passed, N failed"."""
 
+import os
 from pathlib import Path
 
 import pytest
 from throwaway.playbook import Ansible
+
+
+def built(step):
+    """The executable of a step, as cargo has just built it, wherever it builds."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", "target"), "debug", step).resolve()
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Callable
 
+from place import SUBNET
+
 # What is written into an object to see whether it was changed.
 MARK = "changed by the denial suite"
 
@@ -128,7 +130,7 @@ def create_a_network(place):
 
 
 def forward_in_a_network(place):
-    place.make_network({"ipv4.address": "192.0.2.1/24", "ipv4.nat": "false"})
+    place.make_network(SUBNET)
     forward = {"listen_address": "192.0.2.77"}
     return Act(
         lambda client: client.post(f"networks/{place.name}/forwards", forward, project=place.project),

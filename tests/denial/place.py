@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+SUBNET = {"ipv4.address": "192.0.2.1/24", "ipv4.nat": "false"}
+
 _numbers = itertools.count()
 
 
@@ -65,16 +67,16 @@ class Place:
         return self.admin.get(f"networks/{self.name}")
 
     def network_of_the_lab(self):
-        """Or one that is as good."""
+        """Or one that is as good: with a subnet."""
         if self.is_own:
             return self._confined.lab.network
-        self.make_network()
+        self.make_network(SUBNET)
         return self.name
 
     def address_in(self, network):
-        """One that nobody has; any where the network has no subnet."""
-        own, _, prefix = self.admin.get(f"networks/{network}")["config"]["ipv4.address"].partition("/")
-        return own.rpartition(".")[0] + ".250" if prefix else "192.0.2.250"
+        """One that nobody has."""
+        own = self.admin.get(f"networks/{network}")["config"]["ipv4.address"]
+        return own.rpartition(".")[0] + ".250"
 
     def take_back(self, path):
         self._others.append(path)

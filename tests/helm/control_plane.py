@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import yaml
+from suite import built
 from throwaway.bundled import BUNDLE
 
 CONTROLLERS = "deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,job-controller"
@@ -115,8 +116,6 @@ def config(folder, port):
 class Step:
     """The step's executable, called as Ansible calls it."""
 
-    program = Path("target/debug/helm_release").resolve()
-
     def __init__(self, folder, **options):
         self.folder, self.options = folder, options
 
@@ -124,7 +123,7 @@ class Step:
         mode = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": "k8slab.capi.helm_release"}
         arguments = self.folder / f"arguments-{os.urandom(4).hex()}"
         arguments.write_text(json.dumps(self.options | options | mode))
-        return subprocess.Popen([self.program, arguments], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([built("helm_release"), arguments], stdout=subprocess.PIPE, text=True)
 
     def __call__(self, **options):
         return json.loads(self.start(**options).communicate(timeout=300)[0])

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy import Stop
+from suite import built
 from throwaway.bundled import BUNDLE
 
 NAMESPACE = "capi-clusters"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "debug"
 KINDS = "clusters,clusterclasses,machines,machinedeployments,kubeadmcontrolplanes,lxcmachinetemplates,secrets"
 MOVES = "clusterctl.cluster.x-k8s.io/move"
 MARK = "clusterctl.cluster.x-k8s.io/delete-for-move"
@@ -174,7 +174,7 @@ class Step:
         internal = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(self._folder)}
         arguments.write_text(json.dumps(options | internal))
         self.process = subprocess.Popen(
-            [TARGET / "pivot_clusterctl_move", arguments],
+            [built("pivot_clusterctl_move"), arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

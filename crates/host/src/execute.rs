@@ -297,11 +297,11 @@ mod tests {
         let holder = shell("exec sleep 60").holding(&lock);
         drop(lock);
         let running = tokio::time::timeout(Duration::from_millis(300), holder.execute());
-        let look = async {
+        let second = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             crate::file::try_lock(folder.path()).unwrap().is_none()
         };
-        let (_, is_held) = tokio::join!(running, look);
+        let (_, is_held) = tokio::join!(running, second);
         drop(holder);
         assert!(is_held);
         let free = async || Ok::<_, converge::WaitError>(crate::file::try_lock(folder.path()).unwrap().ok_or("held"));
