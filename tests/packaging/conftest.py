@@ -12,7 +12,7 @@ import yaml
 
 HERE = Path(__file__).parent
 COLLECTION = Path("ansible_collections/k8slab/capi")
-ROLES_WITHOUT_A_STEP = ["bundle"]
+ROLES_WITHOUT_A_STEP = ["bundle", "cluster"]
 
 
 def pytest_addoption(parser):

@@ -43,12 +43,12 @@ class Cut:
 
     def __enter__(self):
         run("ip", "netns", "add", self._name)
-        run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", "lab", "netns", self._name)
+        run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", self._lab.network, "netns", self._name)
         run("ip", "link", "set", self._cable, "up")
-        for link in ("lo", "lab"):
+        for link in ("lo", self._lab.network):
             run(*self.command, "ip", "link", "set", link, "up")
         for subnet, own in ((self._lab.ipv4, 250), (self._lab.ipv6, 0xFFFA)):
-            run(*self.command, "ip", "address", "add", f"{subnet[own]}/{subnet.prefixlen}", "dev", "lab")
+            run(*self.command, "ip", "address", "add", f"{subnet[own]}/{subnet.prefixlen}", "dev", self._lab.network)
             run(*self.command, "ip", f"-{subnet.version}", "route", "add", "default", "via", str(subnet[1]))
         names = {
             "name": self._name,

@@ -143,6 +143,11 @@ options:
       - Folder of the lab's programs and settings.
     type: path
     default: /opt/capi-lab
+  uplink_interface:
+    description:
+      - The network link that this bridge leads to.
+      - The host may still have a route over it, from before it became the bridge's.
+    type: str
   workload_clusters:
     description:
       - The workload clusters.

@@ -36,14 +36,13 @@ pub(crate) struct Live {
     pub(crate) surroundings: Surroundings,
 }
 
-/// A forward before and after.
+/// This cluster's port at an address, before and after. Whatever else the forward of that address has is others'.
 #[derive(Clone, Debug)]
 pub(crate) struct ForwardChange {
     network: String,
-    mark: String,
     address: IpAddr,
-    before: Option<Forward>,
-    after: Option<Forward>,
+    before: Option<ForwardPort>,
+    after: Option<ForwardPort>,
 }
 
 impl Forwards<'_> {
@@ -70,32 +69,8 @@ impl Forwards<'_> {
         forward.ports.iter().find(|port| port.description == self.mark())
     }
 
-    /// The forward of an address with this cluster's port as it should be, and everything else as it is.
-    fn with(&self, live: Option<&Forward>, address: IpAddr, port: ForwardPort) -> Forward {
-        let mut forward = live.cloned().unwrap_or_else(|| Forward {
-            listen_address: address,
-            description: DESCRIPTION.into(),
-            config: Config::from([(OWNER_KEY.to_owned(), OWNER.to_owned())]),
-            ports: Vec::new(),
-        });
-        match forward.ports.iter_mut().find(|other| other.description == self.mark()) {
-            Some(own) => *own = port,
-            None => forward.ports.push(port),
-        }
-        forward
-    }
-
-    /// The forward without this cluster's port; nothing if the lab has made it and no port is left.
-    fn without(&self, live: &Forward) -> Option<Forward> {
-        let mut forward = live.clone();
-        forward.ports.retain(|port| port.description != self.mark());
-        let is_ours = forward.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER);
-        (!is_ours || !forward.ports.is_empty()).then_some(forward)
-    }
-
-    fn change(&self, address: IpAddr, before: Option<&Forward>, after: Option<Forward>) -> ForwardChange {
-        let network = self.0.internal_network_name.clone();
-        ForwardChange { network, mark: self.mark(), address, before: before.cloned(), after }
+    fn change(&self, address: IpAddr, before: Option<&ForwardPort>, after: Option<ForwardPort>) -> ForwardChange {
+        ForwardChange { network: self.0.internal_network_name.clone(), address, before: before.cloned(), after }
     }
 
     fn publishing(&self, live: &Live, wanted: &Wanted) -> Result<Vec<ForwardChange>, Error> {
@@ -110,7 +85,7 @@ impl Forwards<'_> {
             if own.is_none_or(|own| own.listen_port != port.listen_port) {
                 self.refuse_taken(live, wanted, *address)?;
             }
-            changes.push(self.change(*address, found, Some(self.with(found, *address, port))));
+            changes.push(self.change(*address, own, Some(port)));
         }
         Ok(changes)
     }
@@ -137,8 +112,9 @@ impl Forwards<'_> {
 
     /// The forwards that carry this cluster's port at another address than the wanted ones.
     fn withdrawing(&self, live: &Live, wanted: &[IpAddr]) -> Vec<ForwardChange> {
-        let ours = live.forwards.iter().filter(|(address, forward)| !wanted.contains(address) && self.own(forward).is_some());
-        ours.map(|(address, forward)| self.change(*address, Some(forward), self.without(forward))).collect()
+        let others = live.forwards.iter().filter(|(address, _)| !wanted.contains(address));
+        let ours = others.filter_map(|(address, forward)| Some((address, self.own(forward)?)));
+        ours.map(|(address, own)| self.change(*address, Some(own), None)).collect()
     }
 }
 
@@ -186,10 +162,8 @@ impl Section for Forwards<'_> {
         // LXD has no tags for forwards: one writer at a time on this host, who looks again.
         let _alone = host::HostLock::acquire("lxd").await?;
         let now = client.find_forward(&change.network, change.address).await?;
-        if now != change.before {
-            return Err(Error::Overtaken { address: change.address }.into());
-        }
-        match (&now, &change.after) {
+        let after = change.merged(now.as_ref())?;
+        match (&now, &after) {
             (None, Some(after)) => client.create_forward(&change.network, after).await?,
             (Some(_), Some(after)) => client.replace_forward(&change.network, after).await?,
             (_, None) => client.delete_forward(&change.network, change.address).await?,
@@ -218,24 +192,41 @@ impl Forwards<'_> {
             ..ForwardPort::default()
         };
         let addresses = self.0.given_addresses().into_iter();
-        addresses.map(|address| self.change(address, None, Some(self.with(None, address, port.clone())))).collect()
+        addresses.map(|address| self.change(address, None, Some(port.clone()))).collect()
     }
 }
 
 impl ForwardChange {
-    fn own<'f>(&self, forward: Option<&'f Forward>) -> Option<&'f ForwardPort> {
-        forward?.ports.iter().find(|port| port.description == self.mark)
+    /// The forward of the address with this change made to it; nothing if the lab has made it and no port is left. Fails where
+    /// somebody else has changed this port since, or has taken the one that is wanted.
+    pub(crate) fn merged(&self, now: Option<&Forward>) -> Result<Option<Forward>, Error> {
+        let mut forward = now.cloned().unwrap_or_else(|| Forward {
+            listen_address: self.address,
+            description: DESCRIPTION.into(),
+            config: Config::from([(OWNER_KEY.to_owned(), OWNER.to_owned())]),
+            ports: Vec::new(),
+        });
+        let place = match &self.before {
+            Some(before) => forward.ports.iter().position(|port| port == before),
+            None => Some(forward.ports.len()),
+        };
+        let place = place.ok_or(Error::Overtaken { address: self.address })?;
+        if self.before.is_some() {
+            forward.ports.remove(place);
+        }
+        if let Some(after) = &self.after {
+            let is_taken = after.listen_port.parse().is_ok_and(|port| forward.taker(port).is_some());
+            if is_taken {
+                return Err(Error::Overtaken { address: self.address });
+            }
+            forward.ports.insert(place, after.clone());
+        }
+        let is_ours = forward.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER);
+        Ok((!is_ours || !forward.ports.is_empty()).then_some(forward))
     }
 
-    /// How many ports the forward has afterwards; nothing if it goes.
-    #[cfg(test)]
-    pub(crate) fn remaining_ports(&self) -> Option<usize> {
-        self.after.as_ref().map(|after| after.ports.len())
-    }
-
-    fn shown(&self, forward: Option<&Forward>) -> Value {
-        self.own(forward)
-            .map_or(Value::Null, |port| json!({"address": self.address, "port": port.listen_port, "target": target(port)}))
+    fn shown(&self, port: Option<&ForwardPort>) -> Value {
+        port.map_or(Value::Null, |port| json!({"address": self.address, "port": port.listen_port, "target": target(port)}))
     }
 }
 
@@ -249,9 +240,8 @@ fn target(port: &ForwardPort) -> String {
 
 impl fmt::Display for ForwardChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (before, after) = (self.own(self.before.as_ref()), self.own(self.after.as_ref()));
         let address = self.address;
-        match (before, after) {
+        match (&self.before, &self.after) {
             (None, Some(after)) => write!(f, "forward {address}: port {} -> {}", after.listen_port, target(after)),
             (Some(before), Some(after)) if before.listen_port == after.listen_port => {
                 write!(f, "forward {address}: port {}: {} -> {}", after.listen_port, target(before), target(after))
@@ -260,7 +250,7 @@ impl fmt::Display for ForwardChange {
                 write!(f, "forward {address}: port {} -> {} to {}", before.listen_port, after.listen_port, target(after))
             }
             (before, None) => {
-                let port = before.map(|port| port.listen_port.as_str()).unwrap_or_default();
+                let port = before.as_ref().map(|port| port.listen_port.as_str()).unwrap_or_default();
                 write!(f, "forward {address}: withdraw port {port}")
             }
         }

@@ -46,6 +46,9 @@ pub struct LabPlan {
     #[default(names::EXTERNAL_BRIDGE.into())]
     #[schemars(regex(pattern = names::NETWORK), extend("global" = "external_bridge_name"))]
     pub external_bridge_name: String,
+    /// The network link that this bridge leads to. The host may still have a route over it, from before it became the bridge's.
+    #[schemars(extend("global" = "uplink_interface"))]
+    pub uplink_interface: Option<String>,
     /// IPv6 prefix that the router outside announces. Without it no cluster can have a range for Services.
     #[schemars(extend("global" = "external_ipv6_prefix"))]
     pub external_ipv6_prefix: Option<String>,
@@ -193,13 +196,15 @@ impl LabPlan {
         if let Some(reason) = external.and_then(|prefix| subnet::unfit_for_nodes(prefix, self.instances(), false)) {
             faults.push(Fault::Unfit { what: "the external prefix".to_owned(), reason });
         }
+        let own_links = [&self.internal_network_name, &self.external_bridge_name].into_iter().chain(&self.uplink_interface);
+        let own_links = own_links.cloned().collect();
         let mut found = Plan {
             shared: internal.into_iter().map(|cidr| (what(), cidr)).collect(),
             clusters: vec![ClusterNetworks::bootstrap()],
             external,
             reserved,
             routes,
-            own_links: vec![self.internal_network_name.clone(), self.external_bridge_name.clone()],
+            own_links,
             ..Plan::default()
         };
         for (place, cluster) in self.placed() {

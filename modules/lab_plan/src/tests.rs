@@ -1,5 +1,5 @@
 use ansible::Step as _;
-use converge::{Failure, Section as _};
+use converge::Failure;
 
 use super::*;
 
@@ -99,8 +99,10 @@ fn what_does_not_go_together_is_refused() {
 #[test]
 fn routes_of_the_host_count() {
     let route = |network: &str, link: &str| Route { network: network.parse().unwrap(), link: link.into(), by_router: false };
-    let lab = lab();
-    assert!(lab.plan(vec![route("10.77.0.0/24", "capi-int"), route("192.168.0.0/24", "eth0")]).is_ok());
+    let mut lab = lab();
+    lab.uplink_interface = Some("eth1".into());
+    let fine = [("10.77.0.0/24", "capi-int"), ("2001:db8:42:100::/64", "eth1"), ("192.168.0.0/24", "eth0")];
+    assert!(lab.plan(fine.map(|(network, link)| route(network, link)).into()).is_ok());
     let refused = lab.plan(vec![route("10.77.0.0/16", "eth0")]).unwrap_err();
     assert_eq!(
         said(&refused),
@@ -123,8 +125,8 @@ fn what_follows_from_the_options_is_told() {
     assert_eq!(facts.instances, 14, "3 nodes of the one and 2 of the others, 2 more for each, and the bootstrap instance");
 }
 
-#[tokio::test]
-async fn a_version_that_the_bundle_lacks_is_named() {
+#[test]
+fn a_version_that_the_bundle_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let entry = |alias: &str| {
         format!(
@@ -138,15 +140,15 @@ async fn a_version_that_the_bundle_lacks_is_named() {
     };
     let mut lab = lab();
     lab.bundle.bundle = AbsolutePath::new(folder.path().to_str().unwrap());
-    let refused = async |lab: &LabPlan| Lab(lab).observe().await.err().map(|failure| said(&failure)).unwrap_or_default();
-    assert!(refused(&lab).await.starts_with("BUNDLE_MISSING"));
+    let refused = |lab: &LabPlan| lab.refuse_missing_images().err().map(|failure| said(&failure)).unwrap_or_default();
+    assert!(refused(&lab).starts_with("BUNDLE_MISSING"));
     manifest(&["kubeadm/v1.34.4", "kubeadm/v1.35.0", "haproxy"]);
-    assert_eq!(refused(&lab).await, "");
+    assert_eq!(refused(&lab), "");
     manifest(&["kubeadm/v1.34.4", "kubeadm/v1.35.0"]);
-    assert!(refused(&lab).await.starts_with("IMAGE_NOT_IN_BUNDLE"));
+    assert!(refused(&lab).starts_with("IMAGE_NOT_IN_BUNDLE"));
     lab.workload_clusters[1].kubernetes_version = "v1.33.0".into();
     assert_eq!(
-        refused(&lab).await,
+        refused(&lab),
         "VERSION_NOT_IN_BUNDLE the bundle has no image for nodes of cluster lab-other with Kubernetes v1.33.0; it has v1.34.4, v1.35.0"
     );
 }

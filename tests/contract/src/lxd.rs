@@ -145,6 +145,15 @@ impl Lxd {
         forwards
     }
 
+    /// Sets a key of this test's project, as somebody else would.
+    pub fn configure_project(&self, key: &str, value: &str) {
+        let path = format!("/1.0/projects/{}", self.name("p"));
+        let mut project = self.rest().get(&path);
+        project["config"][key] = json!(value);
+        // LXD 5.0 takes a PATCH for the whole configuration.
+        self.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
+    }
+
     /// Everything in LXD that has a throw-away name of this test, with all its keys.
     pub fn snapshot(&self) -> Value {
         let projects = self.ours("projects");

@@ -156,16 +156,8 @@ impl<'a> Bench<'a> {
         for path in [SECRET, "/api/v1/namespaces/capi-clusters"] {
             self.cluster.remove(path);
         }
-        self.record(RESIDUAL, "");
-        self.record(PHASE, "");
-    }
-
-    /// Sets what the project records.
-    fn record(&self, key: &str, value: &str) {
-        let path = format!("/1.0/projects/{}", self.lxd.name("p"));
-        let mut project = self.lxd.rest().get(&path);
-        project["config"][key] = json!(value);
-        self.lxd.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
+        self.lxd.configure_project(RESIDUAL, "");
+        self.lxd.configure_project(PHASE, "");
     }
 
     fn recorded(&self) -> Value {
@@ -537,7 +529,7 @@ fn says_what_is_wrong_with_the_cluster(lxd: &Lxd) {
 fn serves_other_clusters_after_the_pivot(lxd: &Lxd) {
     let bench = Bench::new(lxd);
     for phase in ["pivoted", "cleaned"] {
-        bench.record(PHASE, phase);
+        bench.lxd.configure_project(PHASE, phase);
         lxd.relay().reset();
         for outcome in [bench.step().check(), bench.step().run()] {
             outcome.expect_code("LIFECYCLE_PIVOTED").expect_words("kubeconfig_path").expect_words("allow_rebootstrap");
@@ -551,7 +543,7 @@ fn serves_other_clusters_after_the_pivot(lxd: &Lxd) {
     trial::changes_nothing(lxd, &step);
     assert_eq!(bench.recorded(), "cleaned", "a lab does not go back");
     trial::changes_nothing(lxd, &bench.step().args(json!({"allow_rebootstrap": true})));
-    bench.record(PHASE, "exported");
+    bench.lxd.configure_project(PHASE, "exported");
     trial::changes_nothing(lxd, &bench.step());
 }
 

@@ -297,10 +297,7 @@ fn refuses_to_start_over_after_the_pivot(lxd: &Lxd) {
     let bench = Bench::new(lxd);
     bench.start_instance();
     bench.write_k3s_kubeconfig(K3S);
-    let path = format!("/1.0/projects/{}", lxd.name("p"));
-    let mut project = lxd.rest().get(&path);
-    project["config"]["user.k8slab.phase"] = json!("pivoted");
-    lxd.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
+    lxd.configure_project("user.k8slab.phase", "pivoted");
     for step in [bench.step(), bench.step().args(json!({"flow_control_kubeconfig": false, "flow_control_config": false}))] {
         for outcome in [step.check(), step.run()] {
             outcome.expect_code("LIFECYCLE_PIVOTED").expect_words("allow_rebootstrap");

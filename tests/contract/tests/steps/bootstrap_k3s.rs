@@ -243,10 +243,7 @@ fn refuses_a_k3s_that_cannot_be_one(lxd: &Lxd) {
 fn refuses_to_start_over_after_the_pivot(lxd: &Lxd) {
     let bed = Bed::make(lxd);
     lxd.relay().reset();
-    let path = format!("/1.0/projects/{}", lxd.name("p"));
-    let mut project = lxd.rest().get(&path);
-    project["config"]["user.k8slab.phase"] = json!("pivoted");
-    lxd.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
+    lxd.configure_project("user.k8slab.phase", "pivoted");
     for outcome in [bed.step().check(), bed.step().run()] {
         outcome.expect_code("LIFECYCLE_PIVOTED").expect_words("allow_rebootstrap");
     }

@@ -391,8 +391,7 @@ fn changes_from_one_way_to_the_other(lxd: &Lxd) {
     let site = Site::new(lxd);
     site.balancer(CLUSTER, "lb");
     let _api = site.serve(CLUSTER, "lb", &[]);
-    let project = format!("/1.0/projects/{}", lxd.name("p"));
-    lxd.rest().write("PATCH", &project, &json!({"config": {"restricted.devices.proxy": "allow"}}));
+    lxd.configure_project("restricted.devices.proxy", "allow");
     let theirs = json!({"devices": {"theirs": {"type": "none"}}});
     site.substrate.write("PATCH", "instances/lb", &theirs);
     let port = free_port();

@@ -87,10 +87,7 @@ fn follows_the_pivot(lxd: &Lxd) {
     Substrate::make(lxd);
     let host = Host::new(lxd);
     host.put(BOOTSTRAP, "https://10.77.0.5:6443");
-    let path = format!("/1.0/projects/{}", lxd.name("p"));
-    let mut project = lxd.rest().get(&path);
-    project["config"]["user.k8slab.phase"] = json!("pivoted");
-    lxd.rest().write("PUT", &path, &json!({"description": project["description"], "config": project["config"]}));
+    lxd.configure_project("user.k8slab.phase", "pivoted");
     host.step().run().expect_code("KUBECONFIG_MISSING").expect_words(MANAGEMENT);
     host.put(MANAGEMENT, "https://10.77.0.9:6443");
     assert_eq!(host.read().json["server"], "https://10.77.0.9:6443");

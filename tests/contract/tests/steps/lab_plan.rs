@@ -9,8 +9,8 @@ use tempfile::TempDir;
 /// Addresses that no test machine has a route to.
 fn step() -> Step {
     Step::new("lab_plan").args(json!({
-        "internal_ipv4_subnet": "198.18.77.0/24", "external_ipv6_prefix": "2001:db8:42:100::/64", "opt_root": "/srv/lab",
-        "management_cluster": {"name": "mgmt-1", "vip_range": "2001:db8:42:100::200-2001:db8:42:100::2ff"},
+        "internal_ipv4_subnet": "198.18.77.0/24", "external_ipv6_prefix": "2001:db8:77:100::/64", "opt_root": "/srv/lab",
+        "management_cluster": {"name": "mgmt-1", "vip_range": "2001:db8:77:100::200-2001:db8:77:100::2ff"},
         "workload_clusters": [{"name": "lab-default", "control_plane_count": "3", "worker_count": "2", "port": ""}],
     }))
 }
