@@ -158,7 +158,9 @@ lab:
       type: dict
     cluster_api_kubeconfig:
       description:
-        - "The kubeconfig on the host of the cluster that the management cluster is kept by: its own once it owns its objects, and the bootstrap cluster's until then."
+        - >-
+          The kubeconfig on the host of the cluster that keeps the management cluster,
+          which is the bootstrap cluster until that one owns its objects itself.
       returned: success
       type: str
     foreign_forwards:

@@ -89,8 +89,8 @@ pub struct Lab {
     pub management_cluster: Option<ClusterFacts>,
     /// The cluster whose API has the management cluster's own Cluster object. Nothing if neither has it, or both have while it moves.
     pub owner: Option<Owner>,
-    /// The kubeconfig on the host of the cluster that the management cluster is kept by: its own once it owns its objects, and the
-    /// bootstrap cluster's until then.
+    /// The kubeconfig on the host of the cluster that keeps the management cluster, which is the bootstrap cluster until that one owns
+    /// its objects itself.
     pub cluster_api_kubeconfig: String,
     /// Cluster API's objects are on their way from one cluster to the other. Helm must not run on either until they have arrived.
     pub pivot_open: bool,
