@@ -30,6 +30,8 @@ pub struct Instance {
     pub ephemeral: bool,
     /// `Running`, `Stopped` and others.
     pub status: String,
+    /// When it was started last, as RFC 3339 has it.
+    pub last_used_at: String,
     /// Its profiles in the order in which they apply.
     pub profiles: Vec<String>,
     /// Its own configuration.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is promised before there is an identity for LXD: the finalizer comes after it, so that a cluster without one can be deleted.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt, api::ListParams};
@@ -57,6 +57,9 @@ struct Observed {
     missing: Option<String>,
     /// Running control plane machines, each with its address.
     control_plane: BTreeMap<String, String>,
+    /// When to look again for addresses of the load balancer, and of a machine of the control plane.
+    balancer_is_late: Option<Duration>,
+    machine_is_late: Option<Duration>,
 }
 
 /// What comes next.
@@ -197,12 +200,14 @@ impl Scope<'_> {
 
 impl Observed {
     async fn read(scope: &Scope<'_>, client: &Client) -> Result<Self, lxd::Error> {
+        let now = Timestamp::now();
         let mut seen = Self { clustered: client.server().environment.server_clustered, ..Self::default() };
         let Some(haproxy) = scope.haproxy() else { return Ok(seen) };
         seen.instance = instance::find(client, &scope.balancer).await?;
         match &seen.instance {
             Some(instance) if instance.status == "Running" => {
                 seen.addresses = instance::addresses_of(client, &scope.balancer).await?;
+                seen.balancer_is_late = instance::look_again(instance, &seen.addresses, instance::LOAD_BALANCER_PATIENCE, now);
             }
             Some(_) => {}
             None if scope.is_deleted() => {}
@@ -219,6 +224,8 @@ impl Observed {
             machines.filter(|instance| instance.status == "Running" && scope.owner().has(&instance.config, Role::ControlPlane));
         for machine in machines {
             let addresses = instance::addresses_of(client, &machine.name).await?;
+            let late = instance::look_again(&machine, &addresses, instance::MACHINE_PATIENCE, now);
+            seen.machine_is_late = seen.machine_is_late.into_iter().chain(late).min();
             seen.control_plane.extend(addresses.into_iter().next().map(|address| (machine.name, address)));
         }
         Ok(seen)
@@ -285,6 +292,11 @@ fn run(scope: &Scope<'_>, haproxy: &HaproxyBalancer, seen: &Observed, ready: Rep
     let Some(address) = known.or(seen.addresses.first()) else {
         return Next::Act(InstanceAction::AwaitAddress(None));
     };
+    if let (None, Some(pause)) = (known, seen.balancer_is_late) {
+        // What clients know is never changed, and by itself it listens on IPv4 alone.
+        let waiting = ConditionState::new(Cause::Waiting("CreatingInstance"), "the load balancer has no IPv4 address yet");
+        return Next::Step(Step::RestFor(pause, Report::from(waiting)));
+    }
     if instance.config.get(load_balancer::SERVED_KEY) != Some(&load_balancer::digest(&configuration)) {
         return Next::Serve { configuration, address: address.clone() };
     }
@@ -292,7 +304,11 @@ fn run(scope: &Scope<'_>, haproxy: &HaproxyBalancer, seen: &Observed, ready: Rep
         let endpoint = Endpoint { host: address.clone(), port: API_PORT.into() };
         return Next::Step(Step::Edit(Edit::Merge(json!({"spec": {"controlPlaneEndpoint": endpoint}}))));
     }
-    Next::Step(Step::Rest(Some(Report { backends: Some(staying.into_keys().collect()), ..ready })))
+    let report = Report { backends: Some(staying.into_keys().collect()), ..ready };
+    Next::Step(match seen.machine_is_late {
+        Some(pause) => Step::RestFor(pause, report),
+        None => Step::Rest(Some(report)),
+    })
 }
 
 fn delete(scope: &Scope<'_>, seen: &Observed) -> Next {

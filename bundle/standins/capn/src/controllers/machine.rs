@@ -2,6 +2,8 @@
 //!
 //! A machine that is there is never changed; one that is gone is never made again. Cluster API replaces it.
 
+use std::time::Duration;
+
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     ResourceExt,
@@ -73,6 +75,8 @@ struct Observed {
     server: Server,
     instance: Option<Instance>,
     addresses: Vec<String>,
+    /// When to look again for an address.
+    is_late: Option<Duration>,
     /// What a new instance would need and LXD lacks.
     missing: Option<String>,
 }
@@ -272,6 +276,7 @@ impl Observed {
         match (&seen.instance, &scope.purpose) {
             (Some(instance), Purpose::Run { .. }) if instance.status == "Running" => {
                 seen.addresses = instance::addresses_of(client, &scope.name).await?;
+                seen.is_late = instance::look_again(instance, &seen.addresses, instance::MACHINE_PATIENCE, Timestamp::now());
             }
             (None, Purpose::Run { machine, .. }) => {
                 let source = scope.source(machine, client.server()).ok();
@@ -333,7 +338,11 @@ fn run(scope: &Scope<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, seen
         return Next::Step(Step::Edit(Edit::Merge(json!({"spec": {"providerID": format!("lxc:///{name}")}}))));
     }
     let addresses = seen.addresses.clone();
-    Next::Step(Step::Rest(Some(Report { provisioned: true, addresses, ..Report::from(ConditionState::provisioned()) })))
+    let report = Report { provisioned: true, addresses, ..Report::from(ConditionState::provisioned()) };
+    Next::Step(match seen.is_late {
+        Some(pause) => Step::RestFor(pause, report),
+        None => Step::Rest(Some(report)),
+    })
 }
 
 fn create(scope: &Scope<'_>, machine: &Machine, bootstrap: Option<&Bootstrap>, seen: &Observed) -> Next {

@@ -1,6 +1,6 @@
 //! How an object is brought to what it should be, whatever its kind.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use k8s_openapi::{NamespaceResourceScope, jiff::Timestamp};
 use kube::{
@@ -43,6 +43,8 @@ pub enum Step<R> {
     Edit(Edit),
     /// Nothing, until something happens; what there is to say meanwhile.
     Rest(Option<R>),
+    /// The same, where nobody tells that it happens: look again after a while.
+    RestFor(Duration, R),
 }
 
 /// A change of an object in Kubernetes.
@@ -75,12 +77,12 @@ pub async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Res
         return Ok(Action::await_change());
     };
     match converge(&mut object, &context).await {
-        Ok(report) => {
+        Ok((report, pause)) => {
             if let Some(report) = report {
                 publish(&mut object, &report, &context).await?;
             }
             context.succeeded(&object);
-            Ok(Action::await_change())
+            Ok(pause.map_or_else(Action::await_change, Action::requeue))
         }
         Err(error) => {
             if let Some(state) = error.state() {
@@ -91,13 +93,15 @@ pub async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Res
     }
 }
 
-/// Looks, does one thing, and looks again. Whatever was done when the manager was killed, the next look shows it.
-async fn converge<K: Managed>(object: &mut K, context: &Context) -> Result<Option<K::Report>, Error> {
+/// Looks, does one thing, and looks again, until there is only something to say, and perhaps a time to come back. Whatever was done
+/// when the manager was killed, the next look shows it.
+async fn converge<K: Managed>(object: &mut K, context: &Context) -> Result<(Option<K::Report>, Option<Duration>), Error> {
     loop {
         match object.step(context).await? {
             Step::Again => {}
             Step::Edit(edit) => *object = edit.apply(object, context).await?,
-            Step::Rest(report) => return Ok(report),
+            Step::Rest(report) => return Ok((report, None)),
+            Step::RestFor(pause, report) => return Ok((Some(report), Some(pause))),
         }
     }
 }

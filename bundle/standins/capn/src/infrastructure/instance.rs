@@ -1,7 +1,8 @@
 //! What an instance is made of, and what is read off one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use lxd::{Client, Config, Devices, Instance, InstanceState, Profile};
 
 use super::image::ImageSource;
@@ -12,6 +13,12 @@ const ROLE_KEY: &str = "user.cluster-role";
 const MACHINE_KEY: &str = "user.machine-name";
 /// The kind of instance that is made unless another is asked for.
 pub const CONTAINER: &str = "container";
+/// The pauses between looks at an instance without an IPv4 address grow with the time that it has been running.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+const LAST_LOOK: Duration = Duration::from_secs(15);
+/// After so long an instance's network is one without IPv4; earlier for a load balancer, without which nothing goes on.
+pub const MACHINE_PATIENCE: Duration = Duration::from_secs(600);
+pub const LOAD_BALANCER_PATIENCE: Duration = Duration::from_secs(60);
 /// What cloud-init finds in the instance.
 pub const USER_DATA_KEY: &str = "cloud-init.user-data";
 
@@ -137,6 +144,15 @@ pub fn addresses(state: &InstanceState) -> Vec<String> {
     usable
 }
 
+/// When to look again for the IPv4 address of an instance that runs: LXD tells of none, and IPv6 is often there before it.
+pub fn look_again(instance: &Instance, addresses: &[String], patience: Duration, now: Timestamp) -> Option<Duration> {
+    let started: Timestamp = instance.last_used_at.parse().ok()?;
+    // It is in the future where LXD's clock is ahead of ours.
+    let running = Duration::try_from(now.duration_since(started)).unwrap_or_default();
+    let has_ipv4 = addresses.iter().any(|address| address.parse::<Ipv4Addr>().is_ok());
+    (!has_ipv4 && running < patience).then(|| (running / 8).clamp(FIRST_LOOK, LAST_LOOK))
+}
+
 /// An instance. A manager that was killed may have left LXD about to make it, which is waited for.
 pub async fn find(client: &Client, name: &str) -> Result<Option<Instance>, lxd::Error> {
     let mut found = client.find(name).await?;
@@ -220,6 +236,27 @@ mod tests {
         assert!(!Owner { cluster: "mgmt-1", namespace: "lab" }.has(&config, Role::Worker));
         assert!(!Owner { cluster: "mgmt", namespace: "other" }.has(&config, Role::Worker));
         assert!(!owner.has(&Config::new(), Role::Worker));
+    }
+
+    #[test]
+    fn an_instance_without_ipv4_is_looked_at_again_for_a_while() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        let both: &[&str] = &["10.77.0.5", "fd42:77:1::5"];
+        let late: &[&str] = &["fd42:77:1::5"];
+        for (case, started, addresses, expected) in [
+            ("it has one", "2026-01-01T11:59:59.5Z", both, None),
+            ("just started", "2026-01-01T11:59:59.5Z", late, Some(1)),
+            ("no address at all", "2026-01-01T11:59:59.5Z", &[], Some(1)),
+            ("forty seconds", "2026-01-01T11:59:20Z", late, Some(5)),
+            ("four minutes", "2026-01-01T11:56:00Z", late, Some(15)),
+            ("a network without IPv4", "2026-01-01T11:49:00Z", late, None),
+            ("LXD's clock is ahead", "2026-01-01T12:03:00Z", late, Some(1)),
+            ("never started", "", late, None),
+        ] {
+            let instance = Instance { last_used_at: started.into(), ..Instance::default() };
+            let addresses: Vec<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
+            assert_eq!(look_again(&instance, &addresses, MACHINE_PATIENCE, now), expected.map(Duration::from_secs), "{case}");
+        }
     }
 
     #[test]

@@ -69,14 +69,19 @@ fn next(objects: &Objects, seen: &Observed) -> String {
         Err(step) => step,
     };
     match step {
+        Step::RestFor(pause, report) => format!("{}, for {pause:?}", rests(Some(report))),
+        Step::Rest(report) => rests(report),
         Step::Again => "Again".into(),
         Step::Edit(edit) => format!("{edit:?}"),
-        Step::Rest(None) => String::new(),
-        Step::Rest(Some(report)) => match report.state {
-            Some(ConditionState { cause: Cause::Provisioned, .. }) => format!("Provisioned {:?}", report.backends),
-            Some(state) => format!("{:?}: {}", state.cause, state.message),
-            None => format!("paused: {}", report.paused),
-        },
+    }
+}
+
+fn rests(report: Option<Report>) -> String {
+    let Some(report) = report else { return String::new() };
+    match report.state {
+        Some(ConditionState { cause: Cause::Provisioned, .. }) => format!("Provisioned {:?}", report.backends),
+        Some(state) => format!("{:?}: {}", state.cause, state.message),
+        None => format!("paused: {}", report.paused),
     }
 }
 
@@ -85,6 +90,32 @@ fn check(cases: Vec<(&str, Objects, Observed, &str)>) {
     for (case, objects, seen, expected) in cases {
         let next = next(&objects, &seen);
         assert!(next.starts_with(expected) && (!expected.is_empty() || next.is_empty()), "{case}: {next}");
+    }
+}
+
+/// LXD tells of no address, so that nothing else would have the cluster looked at when one comes.
+#[test]
+fn an_address_that_is_late_is_looked_for_again() {
+    let (second, at) = (Some(Duration::from_secs(1)), at("10.77.0.5"));
+    let late = || Observed { machine_is_late: second, ..seen(&["cp-1", "cp-2"]) };
+    let only_ipv6 = || Observed { addresses: vec!["fd42:77:1::5".into()], ..seen(&["cp-1", "cp-2"]) };
+    for (case, objects, seen, expected) in [
+        ("a machine of the control plane", objects(&at), late(), r#"Provisioned Some(["cp-1", "cp-2"]), for 1s"#),
+        (
+            "one that has come is served first",
+            objects(&at),
+            Observed { machine_is_late: second, ..seen(&["cp-1"]) },
+            "serve cp-1 cp-2 at 10.77.0.5",
+        ),
+        (
+            "the load balancer",
+            objects(|_| ()),
+            Observed { balancer_is_late: second, ..only_ipv6() },
+            r#"Waiting("CreatingInstance"): the load balancer has no IPv4 address yet, for 1s"#,
+        ),
+        ("all are there", objects(&at), seen(&["cp-1", "cp-2"]), r#"Provisioned Some(["cp-1", "cp-2"])"#),
+    ] {
+        assert_eq!(next(&objects, &seen), expected, "{case}");
     }
 }
 

@@ -75,15 +75,20 @@ fn next(objects: &Objects, seen: &Observed) -> String {
         Err(step) => step,
     };
     match step {
+        Step::RestFor(pause, report) => format!("{}, for {pause:?}", rests(Some(report))),
+        Step::Rest(report) => rests(report),
         Step::Again => "Again".into(),
         Step::Edit(edit) => format!("{edit:?}"),
-        Step::Rest(None) => String::new(),
-        Step::Rest(Some(report)) => match report.state {
-            Some(ConditionState { cause: Cause::Provisioned, .. }) => format!("Provisioned {}", report.addresses.join(" ")),
-            Some(ConditionState { cause: Cause::Waiting(reason) | Cause::Lost(reason), message }) => format!("{reason}: {message}"),
-            Some(state) => format!("{:?}: {}", state.cause, state.message),
-            None => format!("paused: {}", report.paused),
-        },
+    }
+}
+
+fn rests(report: Option<Report>) -> String {
+    let Some(report) = report else { return String::new() };
+    match report.state {
+        Some(ConditionState { cause: Cause::Provisioned, .. }) => format!("Provisioned {}", report.addresses.join(" ")),
+        Some(ConditionState { cause: Cause::Waiting(reason) | Cause::Lost(reason), message }) => format!("{reason}: {message}"),
+        Some(state) => format!("{:?}: {}", state.cause, state.message),
+        None => format!("paused: {}", report.paused),
     }
 }
 
@@ -129,6 +134,12 @@ fn plans() {
         ("started", objects(), Observed { addresses: vec![], ..running() }, "AwaitAddress(None)"),
         ("reachable", objects(), running(), r#"Merge(Object {"spec": Object {"providerID": String("lxc:///c1-cp-1")}})"#),
         ("known", with(identified), running(), "Provisioned 10.77.0.5 fd42:77:1::5"),
+        (
+            "known, and IPv4 is late",
+            with(identified),
+            Observed { addresses: vec!["fd42:77:1::5".into()], is_late: Some(Duration::from_secs(1)), ..running() },
+            "Provisioned fd42:77:1::5, for 1s",
+        ),
         (
             "the same after a move",
             with(|it| {
