@@ -78,7 +78,7 @@ def test_the_identity_is_in_place_and_confined(made):
     content = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
     assert set(content) == {"server", "server-crt", "client-crt", "client-key", "project"}
     assert content["project"] == made.lab.project
-    assert content["server"] == f"https://{made.lab.ipv4[1]}:8443"
+    assert content["server"] == f"https://{made.lab.lent_listener or f'{made.lab.ipv4[1]}:8443'}"
     assert secret["metadata"]["labels"]["clusterctl.cluster.x-k8s.io/move"] == "true"
     assert "kubectl.kubernetes.io/last-applied-configuration" not in secret["metadata"].get("annotations", {})
 

@@ -2,13 +2,13 @@
 
 import fcntl
 import socket
-import ssl
 import tempfile
 from pathlib import Path
 
 from throwaway.container import Container
 from throwaway.lab import Lab
-from throwaway.lxd import Lxd, Refused
+from throwaway.listener import LISTENER, found_at, restore
+from throwaway.lxd import Lxd
 
 BACKPORTS = "deb http://deb.debian.org/debian bookworm-backports main"
 INSTALL = """
@@ -21,7 +21,6 @@ INSTALL = """
 CGROUPS = Path(__file__).parents[2] / "bundle/instances/kubeadm/rootfs/usr/lib/k8slab/mount-cgroups"
 # The tests of the step itself take turns by it, too.
 TURN = Path(tempfile.gettempdir(), "k8slab-test-listener")
-LISTENER = "core.https_address"
 
 
 def server(name):
@@ -49,28 +48,11 @@ class Here:
         return self
 
     def __exit__(self, *_):
-        try:
-            self._listen(self._before)
-        except Refused:
-            # Its network is gone.
-            self._listen("")
+        restore(self.admin, self._before)
         self._turn.close()
 
     def _listen(self, address):
         self.admin.patch("", {"config": {LISTENER: address}})
-
-
-def found_at(configured, certificate):
-    """Where a server answers that is configured to listen there, if it does."""
-    if not configured:
-        return None
-    host, _, port = configured.rpartition(":")
-    host = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host
-    try:
-        shown = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=5)
-    except OSError:
-        return None
-    return f"{host}:{port}" if shown.strip() == certificate.strip() else None
 
 
 def free_address():

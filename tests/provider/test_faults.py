@@ -267,8 +267,9 @@ def test_bootstrap_data_that_changes(made, outside):
 
 
 def test_lxd_that_is_away_in_the_middle(made, outside):
-    """For half a minute nothing that is sent to LXD arrives."""
-    rule = ["INPUT", "-d", str(made.lab.ipv4[1]), "-p", "tcp", "--dport", "8443", "-j", "DROP"]
+    """For half a minute nothing that this lab sends to LXD arrives."""
+    port = (made.lab.lent_listener or ":8443").rpartition(":")[2]
+    rule = ["INPUT", "-i", made.lab.network, "-p", "tcp", "--dport", port, "-j", "DROP"]
     subprocess.run(["iptables", "--wait", "-I", *rule], check=True)
     started = time.monotonic()
     try:

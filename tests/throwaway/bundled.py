@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from throwaway import listener
 from throwaway.lab import IMAGE_ALIAS, Lab
 
 BUNDLE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k8slab" / "bundle"
@@ -24,14 +25,14 @@ def bundled(lxd, folder, prefix, size, images=()):
         "lxd_images_aliases": [IMAGE_ALIAS, *images],
         "bootstrap_capn_secret_client_cert_cn": lab.name,
         "bootstrap_capn_secret_trust_name": lab.name,
-        # Another lab of this machine may have set it.
-        "bootstrap_capn_secret_force_https_address": True,
         "export_artifacts_root": str(folder / "artifacts"),
     }
-    listened = lxd.get("")["config"].get("core.https_address", "")
-    try:
-        yield lab, variables
-    finally:
-        # The lab first: LXD refuses to listen again on an address that has gone meanwhile.
-        lab.destroy()
-        lxd.patch("", {"config": {"core.https_address": listened}})
+    with listener.lent(lxd, lab) as found:
+        lab.lent_listener = found
+        # One that is configured and does not answer is nobody's.
+        address = {"bootstrap_capn_secret_lxd_https_bind_address": found} if found else {"bootstrap_capn_secret_force_https_address": True}
+        try:
+            yield lab, variables | address
+        finally:
+            # Before the listener: LXD refuses to listen again on an address that has gone meanwhile.
+            lab.destroy()

@@ -13,6 +13,7 @@ table inet {name} {{
         oifname lo accept
         ip daddr {ipv4} accept
         ip6 daddr {{ {ipv6}, fe80::/10, ff00::/8 }} accept
+{lent}
         counter reject
     }}
 }}
@@ -56,6 +57,7 @@ class Cut:
             "ipv4": self._lab.ipv4,
             "ipv6": self._lab.ipv6,
             "user": NAME_SERVER_USER,
+            "lent": accepting(self._lab.lent_listener),
         }
         run(*self.command, "nft", "--file", "-", input=INSIDE.format(**names))
         run("nft", "--file", "-", input=OUTSIDE.format(**names))
@@ -83,6 +85,15 @@ class Cut:
         rules = [entry["rule"] for entry in listed["nftables"] if "rule" in entry]
         counters = [(rule["chain"], part["counter"]["packets"]) for rule in rules for part in rule["expr"] if "counter" in part]
         return dict(counters)
+
+
+def accepting(listener):
+    """The rule for LXD's address, where that is not one of the lab's."""
+    if not listener:
+        return ""
+    host, _, port = listener.rpartition(":")
+    family = "ip6" if host.startswith("[") else "ip"
+    return f"        {family} daddr {host.strip('[]')} tcp dport {port} accept"
 
 
 def run(*command, input=None):

@@ -25,6 +25,8 @@ class Lab:
         # Names of interfaces are short.
         self.network = f"{short}i"
         self.bridge = f"{short}x"
+        # Where LXD listened before there was this lab, which then uses it.
+        self.lent_listener = None
         self.ipv4, self.ipv6 = _free_subnets()
 
     @classmethod
