@@ -58,7 +58,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._phases = []
         self._task_starts = {}
-        self._clusters = []
+        self._clusters, self._programs = [], ""
         self._urls = {}
 
     def v2_playbook_on_play_start(self, play):
@@ -103,16 +103,18 @@ class CallbackModule(CallbackBase):
         if not self._urls:
             return
         self._display.banner("CLUSTERS")
+        rows = [("name", "version", "nodes", "API", "addresses for Services", "kubeconfig on the host")]
         for cluster in self._clusters:
-            nodes = f"{cluster['control_plane_count']} control plane, {cluster['worker_count']} workers"
-            self._display.display(f"{cluster['name']}  Kubernetes {cluster['kubernetes_version']}, {nodes}")
-            for title, value in (
-                ("API", self._urls.get(cluster["port"])),
-                ("addresses for Services", cluster["vip_range"]),
-                ("kubeconfig", cluster["kubeconfig_path"]),
-            ):
-                if value:
-                    self._display.display(f"  {title:<24}{value}")
+            nodes = f"{cluster['control_plane_count']}+{cluster['worker_count']}"
+            api = self._urls.get(cluster["port"], "-")
+            range_of_addresses = cluster["vip_range"] or "-"
+            rows.append((cluster["name"], cluster["kubernetes_version"], nodes, api, range_of_addresses, cluster["kubeconfig_path"]))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            self._display.display("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        self._display.display(f"\nTo use {self._clusters[-1]['name']}, type on the host:")
+        self._display.display(f"  export KUBECONFIG={self._clusters[-1]['kubeconfig_path']} PATH=$PATH:{self._programs}")
+        self._display.display("  kubectl get nodes")
 
     def _record(self, result, outcome):
         # The module's full name, or before ansible-core 2.19 that of its action plugin.
@@ -127,7 +129,8 @@ class CallbackModule(CallbackBase):
         stages = [stage for run in runs for stage in run.get("stages", [])]
         standins = {name: instead for run in runs for name, instead in run.get("standins", {}).items()}
         for run in runs:
-            self._clusters = run.get("clusters", self._clusters) if name == "lab_plan" else self._clusters
+            if name == "lab_plan":
+                self._clusters, self._programs = run.get("clusters", []), run.get("programs", "")
             self._urls.update({run["port"]: published["url"] for published in run.get("published") or []})
         self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins))
 

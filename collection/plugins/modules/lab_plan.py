@@ -415,6 +415,11 @@ management_cluster:
     - The management cluster.
   returned: success
   type: dict
+programs:
+  description:
+    - The folder on the host with kubectl and the other programs.
+  returned: success
+  type: str
 stages:
   description: The step's stages with C(name), C(changed), C(skipped) and C(seconds).
   elements: dict

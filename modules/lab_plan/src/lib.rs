@@ -4,7 +4,7 @@
 mod cluster;
 mod error;
 
-use std::{collections::BTreeSet, convert::Infallible};
+use std::{collections::BTreeSet, convert::Infallible, path::PathBuf};
 
 use ansible::{OptionError, RoleTask, Run, Step};
 use converge::{AbsolutePath, Failure, Section};
@@ -94,6 +94,8 @@ pub struct Facts {
     pub workload_clusters: Vec<ClusterFacts>,
     /// How many instances the lab comes to have at once, those of a rolling upgrade included.
     pub instances: u32,
+    /// The folder on the host with kubectl and the other programs.
+    pub programs: PathBuf,
 }
 
 impl Step for LabPlan {
@@ -251,7 +253,7 @@ impl LabPlan {
         let management_cluster = facts(&self.management_cluster, Purpose::Management);
         let workload_clusters: Vec<_> = self.workload_clusters.iter().map(|cluster| facts(cluster, Purpose::Workload)).collect();
         let clusters = [&management_cluster].into_iter().chain(&workload_clusters).cloned().collect();
-        Facts { clusters, management_cluster, workload_clusters, instances: self.instances() }
+        Facts { clusters, management_cluster, workload_clusters, instances: self.instances(), programs: self.opt_root.join("bin") }
     }
 }
 
