@@ -24,7 +24,7 @@ SetEnv SHLVL=1
 
 @contextlib.contextmanager
 def server(folder):
-    """The variables by which Ansible reaches this machine through it."""
+    """What gives the variables by which Ansible reaches this machine through a port that leads to it; without one, through its own."""
     folder = Path(folder, "ssh")
     folder.mkdir()
     for key in ("host", "client"):
@@ -44,16 +44,20 @@ def server(folder):
         first_words = daemon.stderr.readline()
         if "listening" not in first_words:
             raise AssertionError(f"no SSH server: {first_words}")
-        known = f"-o UserKnownHostsFile={folder}/known -o StrictHostKeyChecking=accept-new"
-        yield {
-            "ansible_connection": "ssh",
-            "ansible_host": "127.0.0.1",
-            "ansible_port": port,
-            "ansible_user": "root",
-            "ansible_ssh_private_key_file": str(folder / "client"),
-            "ansible_ssh_common_args": f"{known} -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={folder}/%C",
-            "ansible_python_interpreter": sys.executable,
-        }
+        yield lambda through=port: variables(folder, through)
     finally:
         daemon.terminate()
         daemon.wait()
+
+
+def variables(folder, port):
+    known = f"-o UserKnownHostsFile={folder}/known -o StrictHostKeyChecking=accept-new"
+    return {
+        "ansible_connection": "ssh",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": port,
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(folder / "client"),
+        "ansible_ssh_common_args": f"{known} -o ControlMaster=auto -o ControlPersist=60s -o ControlPath={folder}/%C",
+        "ansible_python_interpreter": sys.executable,
+    }
