@@ -47,6 +47,9 @@ outside_stands() {
 make_uplink() {
     ip link add "$uplink" type veth peer name "$outside"
     ip link set "$uplink" alias "$(setting embedded_mark)"
+    # The machine itself is not on the network outside.
+    ip link set "$uplink" addrgenmode none
+    printf '0\n' >"/proc/sys/net/ipv6/conf/$uplink/accept_ra"
     ip link set "$uplink" up
 }
 

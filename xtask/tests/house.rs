@@ -49,7 +49,8 @@ fn packages() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
 fn generated_lines_are_not_too_long() {
     let stubs = fs::read_dir(root().join("collection/plugins/modules")).unwrap();
     let mut long = Vec::new();
-    for path in stubs.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "py")) {
+    for path in stubs.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+    {
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().filter(|line| line.chars().count() > 160);
         long.extend(lines.map(|line| format!("{}: {line}", path.display())));

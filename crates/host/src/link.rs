@@ -37,10 +37,15 @@ pub struct Bridge {
 /// The kernel counts a bridge's times in hundredths of a second.
 const TICKS: u32 = 100;
 
+/// Flags of a route, as the kernel's table of IPv6 routes has them.
+const REJECT: u32 = 0x0200;
+const BY_ADVERTISEMENT: u32 = 0x0001_0000;
+
 /// What a link carries that it would lose in a bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// The default route leads over it.
+    /// The default route leads over it. One that a router has announced does not count where another link has one: any second link
+    /// gets such a route by itself.
     pub default_route: bool,
     /// Its networks and global addresses.
     pub networks: Vec<String>,
@@ -79,13 +84,17 @@ pub fn observe(root: &Root, name: &str) -> Result<Option<Link>, Error> {
 /// What the link of this name carries.
 pub fn load(root: &Root, name: &str) -> Result<Load, Error> {
     let mut load = Load::default();
-    for route in routes(&root.read("/proc/net/route")?.unwrap_or_default()).filter(|route| route.link == name) {
-        load.default_route |= route.is_default;
-        if !route.is_default {
+    let (ipv4, ipv6) = (root.read("/proc/net/route")?.unwrap_or_default(), root.read("/proc/net/ipv6_route")?.unwrap_or_default());
+    let mut is_elsewhere = default_routes_v6(&ipv6).any(|route| route.link != name);
+    for route in routes(&ipv4) {
+        let is_own = route.link == name;
+        load.default_route |= is_own && route.is_default;
+        is_elsewhere |= !is_own && route.is_default;
+        if is_own && !route.is_default {
             load.networks.push(route.network);
         }
     }
-    load.default_route |= has_default_route_v6(&root.read("/proc/net/ipv6_route")?.unwrap_or_default(), name);
+    load.default_route |= default_routes_v6(&ipv6).any(|route| route.link == name && !(route.is_announced && is_elsewhere));
     load.networks.extend(global_addresses_v6(&root.read("/proc/net/if_inet6")?.unwrap_or_default(), name));
     Ok(load)
 }
@@ -158,13 +167,19 @@ fn routes(table: &str) -> impl Iterator<Item = Route> {
     })
 }
 
-fn has_default_route_v6(table: &str, link: &str) -> bool {
-    table.lines().any(|line| {
+struct DefaultRoute<'a> {
+    link: &'a str,
+    is_announced: bool,
+}
+
+fn default_routes_v6(table: &str) -> impl Iterator<Item = DefaultRoute<'_>> {
+    table.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [destination, length, .., flags, device] = fields.as_slice() else { return false };
-        // The kernel keeps a rejecting default route on `lo`; the bit says "reject".
-        let rejects = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & 0x0200 != 0);
-        *device == link && *length == "00" && destination.bytes().all(|digit| digit == b'0') && !rejects
+        let [destination, length, .., flags, link] = fields.as_slice() else { return None };
+        let flags = u32::from_str_radix(flags, 16).unwrap_or_default();
+        let is_default = *length == "00" && destination.bytes().all(|digit| digit == b'0');
+        // The kernel keeps a rejecting default route on `lo`.
+        (is_default && flags & REJECT == 0).then_some(DefaultRoute { link, is_announced: flags & BY_ADVERTISEMENT != 0 })
     })
 }
 
@@ -223,7 +238,8 @@ mod tests {
             (
                 "/proc/net/ipv6_route",
                 "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n\
-                 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n",
+                 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n\
+                 00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000002 00000400 00000001 00000000 00450003     eth3\n",
             ),
             (
                 "/proc/net/if_inet6",
@@ -234,11 +250,15 @@ mod tests {
         for (name, default_route, networks) in [
             ("eth0", true, vec!["192.168.2.0/24"]),
             ("eth1", true, vec!["2001:db8:42:100::1/64"]),
+            ("eth3", false, vec![]),
             ("eth2", false, vec![]),
             ("lo", false, vec![]),
         ] {
             let networks = networks.into_iter().map(str::to_owned).collect();
             assert_eq!(load(&root, name).unwrap(), Load { default_route, networks }, "{name}");
         }
+        let announced = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000002 00000400 00000001 00000000 00450003 eth3\n";
+        let (_folder, root) = machine(&[("/proc/net/ipv6_route", announced)]);
+        assert!(load(&root, "eth3").unwrap().default_route, "the only one there is");
     }
 }
