@@ -1,3 +1,5 @@
+//! Why a bundle could not be built, downloaded or verified.
+
 use std::{
     io,
     path::{Path, PathBuf},

@@ -1,3 +1,8 @@
+//! A client of one cluster's API server, which reads, applies and deletes objects of any kind.
+//!
+//! Every request has a limit. An API server that is starting, or is out of reach for a moment, is asked again until that limit; a
+//! refusal is final. Writes are server-side applies under one name, so that fields of others stay theirs.
+
 use std::{cell::Cell, future::Future, time::Duration};
 
 use converge::Wait;

@@ -1,3 +1,5 @@
+//! What a cluster, or a kubeconfig, can answer a step with.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation, WaitError};

@@ -1,3 +1,7 @@
+//! Kubeconfigs, read as a client reads them: the current context counts, and nothing else.
+//!
+//! One that is written has that context alone, so that it leads to one cluster wherever it is taken.
+
 use std::{fmt, fs, io, path::Path};
 
 use converge::Secret;

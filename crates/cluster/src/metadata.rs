@@ -1,3 +1,5 @@
+//! Reading what objects are called and labelled, without what is in them: many or secret ones cost little this way.
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 

@@ -1,3 +1,5 @@
+//! YAML as people write it, for what they will read.
+
 use serde::Serialize;
 use serde_saphyr::{SerializerOptions, to_string_with_options};
 

@@ -1,3 +1,5 @@
+//! Why a release is not as it should be.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation, WaitError};

@@ -1,3 +1,5 @@
+//! One run at a time on a release of a host, and a folder of its own for it.
+
 use std::{
     fs::{self, DirBuilder, File},
     os::unix::fs::DirBuilderExt as _,

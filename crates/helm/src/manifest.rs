@@ -1,3 +1,5 @@
+//! The objects of a rendered chart, and those that differ between two renderings.
+
 use converge::Secret;
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -1,3 +1,5 @@
+//! Calls of the program `helm`: which flags it gets for what. Both majors take them.
+
 use std::{
     collections::BTreeMap,
     os::unix::fs::PermissionsExt as _,

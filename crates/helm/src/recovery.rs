@@ -1,3 +1,5 @@
+//! What has to be done about a release that a killed run has left in the middle.
+
 use crate::{Record, Status};
 
 /// The way out of a state in which a killed run has left a release, and with which Helm does not go on by itself.

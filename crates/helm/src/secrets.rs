@@ -1,3 +1,5 @@
+//! Which of a release's values are secret, and how they stay out of what people read.
+
 use std::collections::BTreeSet;
 
 use converge::Secret;

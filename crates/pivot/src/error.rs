@@ -1,3 +1,5 @@
+//! Why a move cannot begin, go on or be called finished.
+
 use std::{
     io,
     path::{Path, PathBuf},

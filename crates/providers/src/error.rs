@@ -1,3 +1,5 @@
+//! Why Cluster API and its providers are not on a cluster as they should be.
+
 use std::path::PathBuf;
 
 use cluster::{clusterctl, providers::Provider};

@@ -1,3 +1,5 @@
+//! The options of every step that puts Cluster API on a cluster.
+
 use cluster::{
     Condition,
     providers::{Kind, Provider},

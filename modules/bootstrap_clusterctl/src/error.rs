@@ -1,3 +1,5 @@
+//! Why Cluster API is not on the bootstrap cluster.
+
 use converge::{Explain, Explanation};
 
 /// Why Cluster API is not on the bootstrap cluster.

@@ -1,3 +1,5 @@
+//! Why the bootstrap instance may not go yet.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation};

@@ -1,3 +1,5 @@
+//! Why there is no kubeconfig of a cluster.
+
 use std::{io, path::PathBuf};
 
 use converge::{Explain, Explanation, WaitError};

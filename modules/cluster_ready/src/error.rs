@@ -1,3 +1,5 @@
+//! Why a cluster is not ready.
+
 use converge::{Explain, Explanation};
 
 /// Why a cluster is not ready.

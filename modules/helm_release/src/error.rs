@@ -1,3 +1,5 @@
+//! Why a release was not converged.
+
 use std::io;
 
 use converge::{Explain, Explanation};

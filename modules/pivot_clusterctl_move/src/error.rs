@@ -1,3 +1,5 @@
+//! Why the objects of Cluster API are not where they should be.
+
 use std::path::PathBuf;
 
 use cluster::clusterctl;
