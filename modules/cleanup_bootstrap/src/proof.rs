@@ -1,12 +1,11 @@
 //! That nothing needs the bootstrap cluster any more. Nothing is ever changed for it.
 
-use std::{convert::Infallible, fmt};
+use std::convert::Infallible;
 
 use cluster::{Client, Condition, Kubeconfig, resource};
 use converge::{Failure, Section};
 use lab::capi;
 use pivot::{Found, Open, Side, conditions};
-use serde_json::Value;
 
 use crate::{CleanupBootstrap, error::Error, instance::BootstrapInstance};
 
@@ -22,9 +21,6 @@ pub(crate) struct Live {
     /// The management cluster was seen to have everything.
     pub is_taken_over: bool,
 }
-
-/// A change that there cannot be.
-pub(crate) struct Never(Infallible);
 
 impl Proof<'_> {
     async fn look(&self) -> Result<Vec<String>, Failure> {
@@ -89,7 +85,7 @@ impl Proof<'_> {
 impl Section for Proof<'_> {
     const NAME: &'static str = "proof";
     type Live = Live;
-    type Change = Never;
+    type Change = Infallible;
 
     async fn observe(&self) -> Result<Live, Failure> {
         let has_instance = BootstrapInstance(self.0).find().await?.is_some();
@@ -102,34 +98,14 @@ impl Section for Proof<'_> {
         Ok(Live { is_asked, is_taken_over: against.is_empty(), against })
     }
 
-    fn plan(&self, live: &Live) -> Result<Vec<Never>, Failure> {
+    fn plan(&self, live: &Live) -> Result<Vec<Infallible>, Failure> {
         if live.is_asked && !live.against.is_empty() {
             return Err(Error::NotTakenOver { against: live.against.clone() }.into());
         }
         Ok(Vec::new())
     }
 
-    async fn apply(&self, change: &Never) -> Result<(), Failure> {
-        match change.0 {}
-    }
-}
-
-impl fmt::Display for Never {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {}
-    }
-}
-
-impl converge::Change for Never {
-    fn object(&self) -> String {
-        match self.0 {}
-    }
-
-    fn before(&self) -> Value {
-        match self.0 {}
-    }
-
-    fn after(&self) -> Value {
-        match self.0 {}
+    async fn apply(&self, change: &Infallible) -> Result<(), Failure> {
+        match *change {}
     }
 }
