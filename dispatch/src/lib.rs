@@ -28,5 +28,6 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<export_artifacts::ExportArtifacts>(),
         Entry::of::<pivot_clusterctl_move::PivotClusterctlMove>(),
         Entry::of::<cleanup_bootstrap::CleanupBootstrap>(),
+        Entry::of::<lab_destroy::LabDestroy>(),
     ]
 }

@@ -163,6 +163,23 @@ lab:
           which is the bootstrap cluster until that one owns its objects itself.
       returned: success
       type: str
+    clusters:
+      contains:
+        name:
+          description:
+            - Its name.
+          returned: success
+          type: str
+        namespace:
+          description:
+            - Namespace of its Cluster.
+          returned: success
+          type: str
+      description:
+        - Clusters that have instances in the project.
+      elements: dict
+      returned: success
+      type: list
     foreign_forwards:
       description:
         - >-

@@ -142,6 +142,16 @@ impl Condition {
         Self::among(MACHINE, Some(namespace), Some((CLUSTER_NAME, cluster)), Test::of_all("failed", judge))
     }
 
+    /// A cluster has no Machines any more.
+    #[must_use]
+    pub fn machines_gone(namespace: &str, cluster: &str) -> Self {
+        let judge = |objects: &[&DynamicObject]| {
+            let names: Vec<_> = objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect();
+            Look { holds: names.is_empty(), seen: format!("still there: {}", names.join(", ")) }
+        };
+        Self::among(MACHINE, Some(namespace), Some((CLUSTER_NAME, cluster)), Test::of_all("gone", judge))
+    }
+
     /// A cluster has all its nodes, and each of them is Ready; asked of the cluster itself.
     #[must_use]
     pub fn nodes_ready(wanted: Counts) -> Self {

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -226,6 +226,15 @@ pub fn write(path: &Path, content: &[u8], owner: Owner, mode: u32) -> Result<(),
 fn fill(mut replacement: Replacement, path: &Path, content: &[u8], owner: Owner, mode: u32) -> Result<(), Error> {
     replacement.write_all(content).map_err(|error| Error::io("write", path, error))?;
     replacement.commit(owner, mode)
+}
+
+/// Removes a file, or a folder with everything in it; no link is followed. That it is not there is as good.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// The SHA-256 of the file at a real path, in hexadecimal; nothing if there is none.

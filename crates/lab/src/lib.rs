@@ -12,6 +12,7 @@ pub mod profiles;
 pub mod project;
 pub mod publication;
 pub mod subnet;
+pub mod teardown;
 pub mod versions;
 
 pub use isolation::Isolation;

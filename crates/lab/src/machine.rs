@@ -12,16 +12,29 @@ pub const PIVOT: &str = "etc/pivot_clusterctl_move";
 /// There while such a move is open, in the folder [`PIVOT`]: until it is verified, Helm must not run on either cluster.
 pub const OPEN_PIVOT: &str = "open";
 
+/// Certificate and key of the infrastructure provider, in that folder.
+pub const PROVIDER_KEYS: &str = "etc/bootstrap_capn_secret";
+/// The kubeconfigs of clusters that Cluster API made, in that folder: a folder for each namespace.
+pub const CLUSTERS: &str = "etc/clusters";
+const KUBECONFIG: &str = ".kubeconfig";
+const EXTERNAL_KUBECONFIG: &str = ".external.kubeconfig";
+
+/// The cluster that a file in the folder of its namespace is a kubeconfig of.
+#[must_use]
+pub fn cluster_of_kubeconfig(file: &str) -> Option<&str> {
+    file.strip_suffix(EXTERNAL_KUBECONFIG).or_else(|| file.strip_suffix(KUBECONFIG)).filter(|name| !name.is_empty())
+}
+
 /// The kubeconfig of a cluster that Cluster API made, below the folder of the lab's programs and settings.
 #[must_use]
 pub fn cluster_kubeconfig(opt_root: &Path, namespace: &str, name: &str) -> PathBuf {
-    opt_root.join("etc/clusters").join(namespace).join(format!("{name}.kubeconfig"))
+    opt_root.join(CLUSTERS).join(namespace).join(format!("{name}{KUBECONFIG}"))
 }
 
 /// The same for those who reach the cluster from outside the host.
 #[must_use]
 pub fn external_kubeconfig(opt_root: &Path, namespace: &str, name: &str) -> PathBuf {
-    opt_root.join("etc/clusters").join(namespace).join(format!("{name}.external.kubeconfig"))
+    opt_root.join(CLUSTERS).join(namespace).join(format!("{name}{EXTERNAL_KUBECONFIG}"))
 }
 
 /// Packages that the lab and the playbooks around it use.

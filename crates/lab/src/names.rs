@@ -37,3 +37,12 @@ pub const EXTERNAL_INTERFACE: &str = "eth1";
 
 /// On an instance that a step of the lab made: which one it is.
 pub const OWNER_KEY: &str = "user.k8slab.role";
+/// What the bootstrap instance is.
+pub const BOOTSTRAP_ROLE: &str = "bootstrap";
+
+/// What the project is described as, unless a user says otherwise.
+pub const PROJECT_DESCRIPTION: &str = "k8slab: Cluster API lab";
+/// What the storage pool is described as, unless a user says otherwise.
+pub const POOL_DESCRIPTION: &str = "k8slab: instances and images";
+/// What the internal network is described as, unless a user says otherwise.
+pub const NETWORK_DESCRIPTION: &str = "k8slab: internal network";

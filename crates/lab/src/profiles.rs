@@ -14,6 +14,24 @@ pub const CONTROL_PLANE: &str = "capi-controlplane";
 /// Workers.
 pub const WORKER: &str = "capi-worker";
 
+/// What the profiles are described as, which is what they are known by as the lab's.
+const DESCRIPTIONS: [(&str, &str); 4] = [
+    (BASE, "k8slab: root disk and internal network"),
+    (BOOTSTRAP, "k8slab: bootstrap cluster"),
+    (CONTROL_PLANE, "k8slab: control plane node"),
+    (WORKER, "k8slab: worker node"),
+];
+
+/// Whether a profile of this name and description is one of the lab's.
+#[must_use]
+pub fn is_ours(name: &str, description: &str) -> bool {
+    DESCRIPTIONS.contains(&(name, description))
+}
+
+fn description(profile: &str) -> &'static str {
+    DESCRIPTIONS.iter().find(|(name, _)| *name == profile).map_or("", |(_, description)| description)
+}
+
 /// What the profiles refer to.
 #[derive(Clone, Debug)]
 pub struct Surroundings<'a> {
@@ -78,15 +96,10 @@ fn plain(isolation: Isolation, around: &Surroundings<'_>) -> Vec<Profile> {
     let node = confined("br_netfilter,ip_vs,nf_conntrack,nf_tables,overlay,vxlan");
     let profile = |name, description, config, devices| Profile { name, description, config, devices };
     vec![
-        profile(BASE, "k8slab: root disk and internal network", Keys::new(), owned([("root", root), ("eth0", eth0)])),
-        profile(
-            BOOTSTRAP,
-            "k8slab: bootstrap cluster",
-            confined("br_netfilter,ip_vs,nf_conntrack,overlay"),
-            owned(bootstrap_devices),
-        ),
-        profile(CONTROL_PLANE, "k8slab: control plane node", node.clone(), owned(node_devices.clone())),
-        profile(WORKER, "k8slab: worker node", node, owned(node_devices)),
+        profile(BASE, description(BASE), Keys::new(), owned([("root", root), ("eth0", eth0)])),
+        profile(BOOTSTRAP, description(BOOTSTRAP), confined("br_netfilter,ip_vs,nf_conntrack,overlay"), owned(bootstrap_devices)),
+        profile(CONTROL_PLANE, description(CONTROL_PLANE), node.clone(), owned(node_devices.clone())),
+        profile(WORKER, description(WORKER), node, owned(node_devices)),
     ]
 }
 

@@ -191,6 +191,12 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
+
+    /// LXD is away for a while, as when it is restarted.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { denied: false, .. } | Self::Interrupted { .. } | Self::Refused { status: 503, .. })
+    }
 }
 
 impl Explain for Error {

@@ -74,6 +74,14 @@ impl Forward {
         found
     }
 
+    /// The same without the ports of a description.
+    #[must_use]
+    pub fn without(&self, description: &str) -> Self {
+        let mut rest = self.clone();
+        rest.ports.retain(|port| port.description != description);
+        rest
+    }
+
     fn default_target(&self) -> Option<&String> {
         self.config.get(DEFAULT_TARGET).filter(|target| !target.is_empty())
     }

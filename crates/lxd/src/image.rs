@@ -22,6 +22,8 @@ pub struct Image {
     pub aliases: Vec<ImageAlias>,
     /// What somebody wrote on it.
     pub properties: BTreeMap<String, String>,
+    /// LXD keeps it for the next time, and fetches it again where it is not there.
+    pub cached: bool,
 }
 
 /// What an image is called.

@@ -122,6 +122,8 @@ pub struct Pool {
     pub status: String,
     /// Its configuration.
     pub config: Config,
+    /// The paths of what uses it.
+    pub used_by: Option<Vec<String>>,
 }
 object!(Pool, "storage pool", "storage-pools", merges: true);
 
@@ -142,6 +144,8 @@ pub struct Network {
     pub status: String,
     /// Its configuration.
     pub config: Config,
+    /// The paths of what uses it.
+    pub used_by: Option<Vec<String>>,
 }
 object!(Network, "network", "networks", merges: true);
 

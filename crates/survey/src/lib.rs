@@ -22,6 +22,6 @@ pub use error::Error;
 pub use instance::{instance_state, running_instance};
 #[cfg(feature = "clusters")]
 pub use kubeconfig::{kubeconfig, rebuilt};
-pub use project::{may_bootstrap, project, record, recorded_phase};
+pub use project::{forget, may_bootstrap, project, record, recorded_phase};
 #[cfg(feature = "clusters")]
 pub use whole::{Cluster, Scope, Survey};

@@ -33,6 +33,13 @@ pub fn record(project: &Tagged<Project>, phase: Phase) -> Option<ObjectChange> {
     Declared { config, ..Declared::new(&project.object.name, &project.object.description) }.compare(Some(project))
 }
 
+/// The change that takes the record of a phase off the project; none if there is none.
+#[must_use]
+pub fn forget(project: &Tagged<Project>) -> Option<ObjectChange> {
+    let config = [(PHASE_KEY.to_owned(), None)].into();
+    Declared { config, ..Declared::new(&project.object.name, &project.object.description) }.compare(Some(project))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -277,7 +277,7 @@ impl BootstrapCapnSecret {
     }
 
     fn staging_dir(&self) -> PathBuf {
-        self.staging_dir.as_deref().map_or_else(|| self.opt_root.join("etc/bootstrap_capn_secret"), Into::into)
+        self.staging_dir.as_deref().map_or_else(|| self.opt_root.join(machine::PROVIDER_KEYS), Into::into)
     }
 
     fn client_key_path(&self) -> PathBuf {

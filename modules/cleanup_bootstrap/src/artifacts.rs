@@ -6,9 +6,10 @@ use std::{
 };
 
 use converge::{Failure, Section};
+use host::file;
 use serde_json::{Value, json};
 
-use crate::{error::Error, files::remove};
+use crate::error::Error;
 
 /// In a folder of artifacts: the host that they are of.
 const CLAIM: &str = ".k8slab-host";
@@ -65,7 +66,7 @@ impl Section for Artifacts<'_> {
     }
 
     async fn apply(&self, change: &Remove) -> Result<(), Failure> {
-        Ok(remove(&change.0)?)
+        Ok(file::remove(&change.0)?)
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
         ] {
             assert_eq!(Artifacts { path: &path, host: "this" }.look().ok(), expected, "{case}");
         }
-        remove(&ours).unwrap();
+        file::remove(&ours).unwrap();
         assert!(!ours.exists());
     }
 }

@@ -1,16 +1,13 @@
 //! What of the bootstrap cluster is on the host: its kubeconfig, and the content of the copy.
 
-use std::{
-    fmt, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::PathBuf};
 
 use converge::{Failure, Section};
 use host::{Owner, file};
 use pivot::Found;
 use serde_json::{Value, json};
 
-use crate::{CleanupBootstrap, error::Error};
+use crate::CleanupBootstrap;
 
 /// The section: no secret of what is gone is left.
 pub(crate) struct Files<'a>(pub &'a CleanupBootstrap);
@@ -63,17 +60,8 @@ impl Section for Files<'_> {
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
         match change {
             Change::Keep(path, inventory) => Ok(file::write(path, format!("{inventory:#}\n").as_bytes(), Owner::own(), 0o600)?),
-            Change::Remove(path) => Ok(remove(path)?),
+            Change::Remove(path) => Ok(file::remove(path)?),
         }
-    }
-}
-
-/// Removes a file, or a folder with everything in it; no link is followed.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    let is_folder = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path: path.to_owned(), source }),
-        _ => Ok(()),
     }
 }
 

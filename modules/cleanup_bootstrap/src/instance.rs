@@ -3,7 +3,7 @@
 use std::fmt;
 
 use converge::{Failure, Section};
-use lab::names::OWNER_KEY;
+use lab::names::{BOOTSTRAP_ROLE, OWNER_KEY};
 use lxd::{Client, Instance, State};
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ impl Section for BootstrapInstance<'_> {
     fn plan(&self, live: &Self::Live) -> Result<Vec<Change>, Failure> {
         let Some(instance) = live else { return Ok(Vec::new()) };
         let name = instance.name.clone();
-        if instance.config.get(OWNER_KEY).is_none_or(|role| role != "bootstrap") {
+        if instance.config.get(OWNER_KEY).is_none_or(|role| role != BOOTSTRAP_ROLE) {
             return Err(Error::Foreign { name }.into());
         }
         let stop = (instance.status != "Stopped").then(|| Change::Stop(name.clone()));
@@ -119,8 +119,12 @@ mod tests {
         };
         for (case, live, expected) in [
             ("gone", None, ""),
-            ("running", Some(instance("bootstrap", "Running")), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
-            ("stopped", Some(instance("bootstrap", "Stopped")), "delete instance capi-bootstrap-0"),
+            (
+                "running",
+                Some(instance(BOOTSTRAP_ROLE, "Running")),
+                "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0",
+            ),
+            ("stopped", Some(instance(BOOTSTRAP_ROLE, "Stopped")), "delete instance capi-bootstrap-0"),
             ("somebody's", Some(Instance { config: [].into(), ..instance("", "Running") }), "INSTANCE_FOREIGN"),
         ] {
             let said = match BootstrapInstance(&step).plan(&live) {

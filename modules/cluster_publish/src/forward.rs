@@ -97,11 +97,7 @@ impl Forwards<'_> {
         if let Some(other) = live.surroundings.network_of(address) {
             return Err(Error::AddressTaken { address, network: network(), other: other.to_owned() });
         }
-        let here = live.forwards.get(&address).and_then(|forward| {
-            let mut others = forward.clone();
-            others.ports.retain(|port| port.description != self.mark());
-            others.taker(wanted.port)
-        });
+        let here = live.forwards.get(&address).and_then(|forward| forward.without(&self.mark()).taker(wanted.port));
         let here = here.map(|taker| Holder::Forward(format!("network {}, forward {address} to {taker}", network())));
         let rival = || wanted.rival.clone().map(Holder::Cluster);
         match here.or_else(rival).or_else(|| live.surroundings.holder(socket)) {

@@ -57,9 +57,7 @@ impl Proxies<'_> {
                 let taken = |forward: &lxd::Forward| {
                     let concerns = forward.listen_address == address.ip() || address.ip().is_unspecified();
                     // The step's own goes before this.
-                    let mut others = forward.clone();
-                    others.ports.retain(|port| port.description != mark);
-                    let taker = others.taker(address.port()).filter(|_| concerns)?;
+                    let taker = forward.without(&mark).taker(address.port()).filter(|_| concerns)?;
                     Some(Holder::Forward(format!("forward {} to {taker}", forward.listen_address)))
                 };
                 live.forwards.iter().find_map(taken)

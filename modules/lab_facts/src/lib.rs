@@ -1,12 +1,15 @@
 //! Tells how far a lab has come and where it is reached. Reads only.
 
+use std::collections::BTreeSet;
+
 use ansible::{RoleTask, Run, Step};
 use converge::{AbsolutePath, Failure};
 use lab::{
     lifecycle::{Owner, PHASE_KEY, Phase},
     machine, names,
+    teardown::Of,
 };
-use lxd::Connection;
+use lxd::{Connection, Instance};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
@@ -96,6 +99,17 @@ pub struct Lab {
     pub pivot_open: bool,
     /// Instances of the project.
     pub instances: Vec<String>,
+    /// Clusters that have instances in the project.
+    pub clusters: Vec<LabCluster>,
+}
+
+/// A cluster that has instances.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LabCluster {
+    /// Its name.
+    pub name: String,
+    /// Namespace of its Cluster.
+    pub namespace: String,
 }
 
 /// A cluster that may carry Cluster API's objects.
@@ -172,9 +186,17 @@ impl Lab {
             bootstrap_addresses: seen.bootstrap_addresses.iter().map(ToString::to_string).collect(),
             bootstrap_cluster: seen.bootstrap_cluster.map(ClusterFacts::of),
             management_cluster: seen.management_cluster.map(ClusterFacts::of),
+            clusters: clusters(&seen.instances),
             instances: seen.instances.into_iter().map(|instance| instance.name).collect(),
         }
     }
+}
+
+/// The clusters that instances belong to.
+fn clusters(instances: &[Instance]) -> Vec<LabCluster> {
+    let whose = instances.iter().map(|instance| Of::by_keys(&instance.config));
+    let clusters: BTreeSet<_> = whose.filter_map(|of| if let Of::Cluster(cluster) = of { Some(cluster) } else { None }).collect();
+    clusters.into_iter().map(|cluster| LabCluster { name: cluster.name, namespace: cluster.namespace }).collect()
 }
 
 impl ClusterFacts {

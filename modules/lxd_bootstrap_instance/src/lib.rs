@@ -198,7 +198,7 @@ impl LxdBootstrapInstance {
     /// What tells the lab's own instance from others.
     fn marks(&self) -> [(&'static str, String); 2] {
         let devices = self.devices.keys().map(String::as_str).collect::<Vec<_>>().join(",");
-        [(names::OWNER_KEY, "bootstrap".to_owned()), (MANAGED_DEVICES, devices)]
+        [(names::OWNER_KEY, names::BOOTSTRAP_ROLE.to_owned()), (MANAGED_DEVICES, devices)]
     }
 
     fn declare(&self, live: &Live) -> Declared<Instance> {

@@ -53,7 +53,7 @@ pub struct Network {
     #[serde(rename = "type")]
     pub kind: Kind,
     /// Description of the network.
-    #[default("k8slab: internal network")]
+    #[default(names::NETWORK_DESCRIPTION.into())]
     pub description: String,
     /// Subnet whose first address becomes C(ipv4.address), unless O(networks[].config) has one.
     pub ipv4_subnet: Option<String>,
@@ -366,6 +366,7 @@ mod tests {
             status: "Created".into(),
             description: Network::default().description,
             config,
+            used_by: None,
         };
         bend(&mut object);
         Live { networks: BTreeMap::from([("capi-int".into(), Tagged { object, etag: None })]), ..Live::default() }

@@ -25,7 +25,7 @@ pub struct LxdProject {
     #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
     pub name: String,
     /// Description of the project.
-    #[default("k8slab: Cluster API lab")]
+    #[default(names::PROJECT_DESCRIPTION.into())]
     pub description: String,
     /// How far instances and the infrastructure provider's certificate may reach.
     #[schemars(extend("global" = "isolation"))]

@@ -56,7 +56,7 @@ pub struct Pool {
     /// Driver of the pool.
     pub driver: Driver,
     /// Description of the pool.
-    #[default("k8slab: instances and images")]
+    #[default(names::POOL_DESCRIPTION.into())]
     pub description: String,
     /// Configuration keys of the pool. C(source) must be set: a block device, best by its C(/dev/disk/by-id) name, or what else the
     /// driver takes.

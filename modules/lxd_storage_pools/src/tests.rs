@@ -23,6 +23,7 @@ fn pool(name: &str, initial_source: &str) -> lxd::Pool {
         description: Pool::default().description,
         status: "Created".into(),
         config: config.map(|(key, value)| (key.into(), value.into())).into(),
+        used_by: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod cluster_publish;
 mod cluster_ready;
 mod export_artifacts;
 mod harness;
+mod lab_destroy;
 mod lab_facts;
 mod lab_plan;
 mod lxd_bootstrap_instance;

@@ -1,0 +1,5 @@
+//! `k8slab.capi.lab_destroy` as a program.
+
+fn main() -> std::process::ExitCode {
+    ansible::main::<lab_destroy::LabDestroy>()
+}
