@@ -55,6 +55,29 @@ lxd_answers() {
     [[ -S $LXD_DIR/unix.socket ]] && timeout 5 lxc query /1.0 >/dev/null 2>&1
 }
 
+# Builds the collection and installs it into .venv, where that has another one.
+install_collection() {
+    local version tarball digest installed=.venv/collections/k8slab-capi.sha256
+    cargo xtask collection
+    version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+    tarball=dist/k8slab-capi-$version.tar.gz
+    digest=$(sha256sum "$tarball")
+    if [[ -f $installed && $(<"$installed") == "$digest" ]]; then
+        return
+    fi
+    say "install $tarball"
+    .venv/bin/ansible-galaxy collection install --force --no-deps --collections-path .venv/collections "$tarball" >/dev/null
+    printf '%s\n' "$digest" >"$installed"
+}
+
+# playbook NAME ARGUMENT...: one of the collection's. Where nobody can be asked, or YES=1, what it asks is answered with yes.
+playbook() {
+    local name=$1 answer=()
+    shift
+    [[ -t 0 && -t 1 && ${YES:-} != 1 ]] || answer=(--extra-vars k8s_lab_assume_yes=true)
+    .venv/bin/ansible-playbook "k8slab.capi.$name" "${answer[@]}" "$@"
+}
+
 # Two runs of `make lab` or `make destroy` at once would undo each other's work.
 run_alone() {
     exec {lock}>/run/lock/k8slab-embedded
