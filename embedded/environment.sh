@@ -72,10 +72,10 @@ install_collection() {
 
 # playbook NAME ARGUMENT...: one of the collection's. Where nobody can be asked, or YES=1, what it asks is answered with yes.
 playbook() {
-    local name=$1 answer=()
+    local name=$1 said=()
     shift
-    [[ -t 0 && -t 1 && ${YES:-} != 1 ]] || answer=(--extra-vars k8s_lab_assume_yes=true)
-    .venv/bin/ansible-playbook "k8slab.capi.$name" "${answer[@]}" "$@"
+    [[ -t 0 && -t 1 && ${YES:-} != 1 ]] || said=(--extra-vars k8s_lab_assume_yes=true)
+    .venv/bin/ansible-playbook "k8slab.capi.$name" "${said[@]}" "$@"
 }
 
 # Two runs of `make lab` or `make destroy` at once would undo each other's work.

@@ -8,8 +8,8 @@ fn instance(cluster: &str, number: u8) -> Instance {
     Instance { name: format!("{cluster}-{number}"), of: Of::Cluster(of(cluster)) }
 }
 
-fn shared(name: &str, users: &[&str]) -> Option<Shared> {
-    Some(Shared { name: name.into(), is_ours: true, users: users.iter().map(|user| (*user).to_owned()).collect() })
+fn shared(name: &str, users: &[&str]) -> Shared {
+    Shared { name: name.into(), is_ours: true, users: users.iter().map(|user| (*user).to_owned()).collect() }
 }
 
 /// A finished lab: the management cluster owns itself and two workload clusters, of which one's name begins as the other's.
@@ -25,21 +25,21 @@ fn lab() -> Seen {
         pivot_files: vec!["/etc/pivot".into()],
         phase: Some("cleaned".into()),
         substrate: Substrate {
-            project: shared(
+            project: Some(shared(
                 "capi-lab",
                 &[
                     "/1.0/instances/lab-0?project=capi-lab",
                     "/1.0/profiles/default?project=capi-lab",
                     "/1.0/images/aa?project=capi-lab",
                 ],
-            ),
+            )),
             images: vec![Image { fingerprint: "aa".into(), is_ours: true }],
             profiles: vec![Profile { name: "default".into(), is_ours: false }, Profile { name: "capi-base".into(), is_ours: true }],
             trust: vec!["cc".into()],
             keys: vec!["/etc/keys".into()],
             listener: Some("10.77.0.1:8443".into()),
-            network: shared("capi-int", &["/1.0/profiles/capi-base?project=capi-lab"]),
-            pool: shared("capi-fast", &["/1.0/images/aa", "/1.0/storage-pools/capi-fast/volumes/image/aa?target=x"]),
+            network: Some(shared("capi-int", &["/1.0/profiles/capi-base?project=capi-lab"])),
+            pool: Some(shared("capi-fast", &["/1.0/images/aa", "/1.0/storage-pools/capi-fast/volumes/image/aa?target=x"])),
             foreign_forwards: Vec::new(),
         },
         ..Seen::default()
@@ -298,7 +298,7 @@ delete storage pool capi-fast";
         ),
         (
             "only a pool",
-            Seen { substrate: Substrate { pool: shared("capi-fast", &[]), ..Substrate::default() }, ..Seen::default() },
+            Seen { substrate: Substrate { pool: Some(shared("capi-fast", &[])), ..Substrate::default() }, ..Seen::default() },
             "delete storage pool capi-fast".to_owned(),
         ),
     ] {
