@@ -72,6 +72,9 @@ pub struct Executable {
     /// Made when it is asked for by name, and kept as it should be from then on.
     #[serde(default, skip_serializing)]
     pub on_request: bool,
+    /// Whether it stands in for a program that no registry carries.
+    #[serde(default)]
+    pub standin: bool,
 }
 
 impl Executable {

@@ -180,7 +180,8 @@ impl Builder<'_> {
     fn executable(&self, executable: &Executable) -> Result<Entry, Error> {
         let built = self.program(&executable.program)?;
         let entry = self.entry(executable.path(), Role::Executable, &executable.name, &built.version);
-        let entry = Entry { differs: executable.differs.clone(), origin: built.origin.clone(), ..entry };
+        let (differs, origin, standin) = (executable.differs.clone(), built.origin.clone(), executable.standin);
+        let entry = Entry { differs, origin, standin, ..entry };
         self.make_file(entry, &built.inputs, |file| fs::copy(&built.path, file).map(drop).map_err(Error::at(file)))
     }
 
@@ -258,11 +259,13 @@ mod tests {
         assert_eq!(chosen(&["haproxy", "k3s"]).unwrap(), ["executable k3s", "instance image haproxy"]);
         assert_eq!(chosen(&["cluster-api"]).unwrap(), ["provider cluster-api", "images cluster-api"]);
         let (older, all) = ("instance image kubeadm/v1.34.4", Part::all(&modules).len());
-        let on_request = 2;
+        let on_request = 5;
         assert_eq!(chosen(&["kubeadm/v1.34.4"]).unwrap(), [older]);
         assert_eq!(chosen(&[]).unwrap().len(), all - on_request);
         fs::create_dir_all(bundle.path().join("instances/kubeadm-v1.34.4")).unwrap();
-        fs::create_dir_all(bundle.path().join("bin/helm3")).unwrap();
+        for name in ["helm3", "tofu", "terraform-provider-kubernetes", "terraform-provider-helm"] {
+            fs::create_dir_all(bundle.path().join("bin").join(name)).unwrap();
+        }
         assert_eq!(chosen(&[]).unwrap().len(), all);
         let error = chosen(&["haproxi"]).unwrap_err();
         assert_eq!(error.code(), "BUNDLE_PART_UNKNOWN");
