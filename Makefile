@@ -1,7 +1,7 @@
 # What a person types. Each target is one command; what it does is said where it is written.
 
 .PHONY: help lab destroy destroy-workload destroy-mgmt destroy-bootstrap add-workload remove-workload clean-workload-kubeconfig clean-mgmt-bundle
-.PHONY: clean-tfstate clean-local reset-all test bench collection lint
+.PHONY: clean-tfstate clean-local reset-all deploy-workload workload-kubeconfig test bench collection lint
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 32
@@ -40,6 +40,12 @@ clean-local: destroy clean-workload-kubeconfig clean-mgmt-bundle clean-tfstate #
 
 reset-all: ## The same, and the bootstrap image
 	@ALL=1 $(MAKE) --no-print-directory clean-local
+
+deploy-workload: ## Make one more cluster by OpenTofu: NAME=team-a VIP_RANGE=2001:db8:42:100::400-2001:db8:42:100::4ff; ARGS="destroy" removes it
+	@embedded/workload $(or $(ARGS),apply)
+
+workload-kubeconfig: ## Write the kubeconfig of such a cluster to .artifacts/clusters: NAME=team-a
+	@embedded/workload kubeconfig
 
 test: ## Run every test; ends with the line "N passed, N failed"
 	@tests/run
