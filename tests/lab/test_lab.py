@@ -2,11 +2,14 @@
 
 import base64
 import ipaddress
+import json
+import socket
 import stat
 import subprocess
 
 import pytest
 import yaml
+from throwaway.bundled import BUNDLE
 from throwaway.wait import eventually
 
 # One of it on each node, with an address that the network outside reaches; what it answers names the cluster.
@@ -95,6 +98,31 @@ def test_the_management_cluster_owns_itself_and_the_bootstrap_instance_is_gone(l
     for machine in machines:
         assert machine["status"].get("nodeRef", {}).get("name"), machine["metadata"]["name"]
     assert not (lab.management.kubeconfig.parents[2] / "bootstrap_clusterctl" / "bootstrap.kubeconfig").exists()
+
+
+def test_the_providers_are_those_of_the_bundle(lab):
+    files = json.loads((BUNDLE / "bundle.json").read_text())["files"]
+    expected = {file["name"]: file["version"] for file in files if file["role"] == "components"}
+    found = lab.management.get("providers.clusterctl.cluster.x-k8s.io", "--all-namespaces")["items"]
+    assert {provider["metadata"]["name"]: provider["version"] for provider in found} == expected
+
+
+def test_nothing_answers_where_the_bootstrap_cluster_did(lab):
+    for address in ("127.0.0.1", lab.settings["k8s_lab_lxd_host_address"]):
+        with socket.socket() as one:
+            one.settimeout(5)
+            assert one.connect_ex((address, 16443)) != 0, address
+    network = lab.settings["k8s_lab_internal_network_name"]
+    forwards = json.loads(lab.lxc("query", f"/1.0/networks/{network}/forwards?recursion=1"))
+    published = {port["listen_port"] for forward in forwards for port in forward["ports"]}
+    clusters = lab.management.get("clusters", "--namespace=capi-clusters")["items"]
+    assert published == {cluster["metadata"]["annotations"]["k8s-lab.io/api-proxy-port"] for cluster in clusters}
+
+
+def test_every_instance_is_a_machine_of_a_cluster_or_its_load_balancer(lab):
+    known = {cluster.name for cluster in lab.clusters}
+    for instance in lab.instances:
+        assert instance["config"].get("user.cluster-name") in known, instance["name"]
 
 
 def test_helm_knows_the_releases_of_the_management_cluster_where_it_is_kept_now(lab):
