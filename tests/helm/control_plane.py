@@ -48,7 +48,8 @@ def running(folder):
         start("kube-apiserver", f"--etcd-servers=http://127.0.0.1:{etcd}", f"--secure-port={api}", "--bind-address=127.0.0.1",
               "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--client-ca-file=ca.crt",
               "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=ca.key",
-              "--service-account-signing-key-file=ca.key", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
+              "--service-account-signing-key-file=ca.key", "--authorization-mode=RBAC", "--allow-privileged",
+              "--service-cluster-ip-range=10.96.0.0/16,fd42:77:3::/112",
               "--disable-admission-plugins=ServiceAccount")
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(yaml.safe_dump(config(folder, api)))

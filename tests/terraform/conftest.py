@@ -60,6 +60,7 @@ def root(tmp_path, kubeconfig, request):
         control_plane_timeout=120,
     )
     yield root
+    root.end()
     kubectl = Kubectl(kubeconfig, NAMESPACE)
     kubectl("delete", "namespace", "calico-system", "metallb-system", "--ignore-not-found", "--timeout=60s")
 

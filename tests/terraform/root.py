@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,23 +22,36 @@ class Root:
         for name in ("terraform", "charts"):
             (folder / name).symlink_to(REPOSITORY / name)
         self.variables = variables
+        self.processes = []
         self("init", "-input=false")
 
     def __call__(self, *arguments, expect=0, limit=1800):
         process = self.start(*arguments)
         try:
-            said, _ = process.communicate(timeout=limit)
+            process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
             kill(process)
             raise
+        said = Path(process.said.name).read_text()
         assert process.returncode == expect, f"{arguments}: exit code {process.returncode}\n{said}"
         return said
 
     def start(self, *arguments):
         self._write_variables()
-        # A group of its own, so that it can be killed with all that it has started.
-        return subprocess.Popen([TOFU, f"-chdir={self.folder}", *arguments, *(["-no-color"] if arguments[0] != "output" else [])],
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=REPOSITORY)
+        command = [TOFU, f"-chdir={self.folder}", *arguments, *(["-no-color"] if arguments[0] != "output" else [])]
+        # A file takes whatever it says, where a pipe that nobody reads would stop it.
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix="said-", delete=False) as said:
+            # A group of its own, so that it can be killed with all that it has started.
+            process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, cwd=REPOSITORY)
+        process.said = said
+        self.processes.append(process)
+        return process
+
+    def end(self):
+        """Whatever a failed test has left running."""
+        for process in self.processes:
+            if process.poll() is None:
+                kill(process)
 
     def _write_variables(self):
         path = self.folder / "given.auto.tfvars.json"
@@ -75,10 +89,17 @@ class Root:
 
     @property
     def resources(self):
-        return [line for line in self("state", "list").splitlines() if line.startswith("module.")]
+        """What the state has, by type and name."""
+        state = self.folder / "terraform.tfstate"
+        try:
+            found = json.loads(state.read_text())["resources"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            # Not there yet, or being written.
+            return []
+        return [f"{one['type']}.{one['name']}" for one in found if one["mode"] == "managed"]
 
 
 def kill(process):
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()

@@ -46,12 +46,12 @@ def test_applies_plans_changes_and_destroys(root, kubectl, cluster_api, tmp_path
 def test_goes_on_after_it_was_killed_between_cluster_and_network(root, kubectl, cluster_api):
     name = root.variables["k8s_lab_workload_cluster_name"]
     process = root.start_apply()
-    until(lambda: any("capi_workload_cluster" in line for line in root.resources), 120)
+    until(lambda: "helm_release.capi_workload_cluster" in root.resources, 120)
     # It waits for the control plane, which nobody brings up.
     until(lambda: kubectl("get", "cluster", name, "--ignore-not-found", "--output=name"), 60)
     kill(process)
     uid = kubectl("get", "cluster", name, "--output=jsonpath={.metadata.uid}")
-    assert not any("cni_calico" in line for line in root.resources)
+    assert "helm_release.cni_calico" not in root.resources
 
     cluster_api()
     root.apply()
@@ -75,7 +75,7 @@ def test_destroy_goes_on_after_it_was_killed(root, kubectl, cluster_api):
     # As Cluster API's own finalizer, which is there until the machines are gone.
     kubectl("patch", "cluster", name, "--type=merge", '--patch={"metadata": {"finalizers": ["tests.k8slab.io/machines"]}}')
     process = root.start_destroy()
-    until(lambda: kubectl("get", "cluster", name, "--output=jsonpath={.metadata.deletionTimestamp}"), 120)
+    until(lambda: kubectl("get", "cluster", name, "--output=jsonpath={.metadata.deletionTimestamp}"), 240)
     kill(process)
     assert root.resources
 
@@ -98,6 +98,6 @@ def nothing_is_left(kubectl, name):
     """Neither on the management cluster nor of the add-ons."""
     for kind in ("clusters", "clusterclasses"):
         assert [found["metadata"]["name"] for found in kubectl.get(kind) if found["metadata"]["name"].startswith(name)] == []
-    releases = kubectl.get("secrets", "--all-namespaces", "--selector=owner=helm")
-    assert [found["metadata"]["name"] for found in releases] == []
+    releases = [found["metadata"]["labels"]["name"] for found in kubectl.get("secrets", "--all-namespaces", "--selector=owner=helm")]
+    assert [release for release in releases if release.startswith((name, "cni-calico", "metallb"))] == []
     return True

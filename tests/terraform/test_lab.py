@@ -1,6 +1,7 @@
 """Applied to the lab that `make lab` has made on this machine; it needs room for two more nodes."""
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -33,13 +34,16 @@ def root(tmp_path):
         | {"mgmt-1": SETTINGS["k8s_lab_management_vip_range"]},
     )
     yield root
-    # What a failed test left; a no-op otherwise.
-    root.destroy()
+    # What a failed test left.
+    root.end()
+    if root.resources:
+        root.destroy()
 
 
 def instances():
     path = f"/1.0/instances?project={SETTINGS['k8s_lab_project_name']}&recursion=1"
-    said = subprocess.run(["lxc", "query", path], capture_output=True, text=True, check=True, env={"LXD_DIR": "/var/lib/lxd", "PATH": "/usr/bin:/bin"})
+    environment = os.environ | {"LXD_DIR": "/var/lib/lxd"}
+    said = subprocess.run(["lxc", "query", path], capture_output=True, text=True, check=True, env=environment)
     return [found["name"] for found in json.loads(said.stdout) if found["config"].get("user.cluster-name") == NAME]
 
 

@@ -19,7 +19,8 @@ locals {
     { for digit in range(10) : tostring(digit) => 48 + digit },
     { for at, letter in split("", "abcdefghijklmnopqrstuvwxyz") : letter => 97 + at },
   )
-  bytes = [for character in split("", var.cluster_name) : local.characters[character]]
+  # What is no name has no port of its own, and is refused elsewhere.
+  bytes = [for character in split("", var.cluster_name) : lookup(local.characters, character, 0)]
 
   prime = 65521
   low   = (1 + sum(local.bytes)) % local.prime
