@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import yaml
-from helm.control_plane import BUNDLE, Kubectl, bundled, running
+from helm.control_plane import BUNDLE, Kubectl, running
 from root import Root
 
 KINDS = {"Cluster", "ClusterClass", "KubeadmControlPlaneTemplate", "KubeadmConfigTemplate", "LXCClusterTemplate", "LXCMachineTemplate"}

@@ -38,7 +38,8 @@ class Root:
 
     def start(self, *arguments):
         self._write_variables()
-        command = [TOFU, f"-chdir={self.folder}", *arguments, *(["-no-color"] if arguments[0] != "output" else [])]
+        plain = [] if arguments[0] in ("output", "state") else ["-no-color"]
+        command = [TOFU, f"-chdir={self.folder}", *arguments, *plain]
         # A file takes whatever it says, where a pipe that nobody reads would stop it.
         with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix="said-", delete=False) as said:
             # A group of its own, so that it can be killed with all that it has started.

@@ -46,9 +46,8 @@ def test_applies_plans_changes_and_destroys(root, kubectl, cluster_api, tmp_path
 def test_goes_on_after_it_was_killed_between_cluster_and_network(root, kubectl, cluster_api):
     name = root.variables["k8s_lab_workload_cluster_name"]
     process = root.start_apply()
-    until(lambda: "helm_release.capi_workload_cluster" in root.resources, 120)
     # It waits for the control plane, which nobody brings up.
-    until(lambda: kubectl("get", "cluster", name, "--ignore-not-found", "--output=name"), 60)
+    until(lambda: kubectl("get", "cluster", name, "--ignore-not-found", "--output=name"), 120)
     kill(process)
     uid = kubectl("get", "cluster", name, "--output=jsonpath={.metadata.uid}")
     assert "helm_release.cni_calico" not in root.resources
@@ -79,7 +78,11 @@ def test_destroy_goes_on_after_it_was_killed(root, kubectl, cluster_api):
     kill(process)
     assert root.resources
 
+    # The Cluster goes meanwhile, and its Secret with it: Helm has nobody to ask about the releases there.
     kubectl("patch", "cluster", name, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
+    kubectl("delete", "secret", f"{name}-kubeconfig")
+    assert "cluster is not known" in " ".join(root("destroy", "-auto-approve", "-input=false", expect=1).split())
+    root("state", "rm", *(f"module.workload_cluster.helm_release.{name}" for name in ("cni_calico", "metallb", "metallb_config")))
     root.destroy()
     assert root.resources == []
     assert nothing_is_left(kubectl, name)

@@ -25,7 +25,7 @@ module "ranges" {
 module "kubeconfig" {
   source = "./modules/kubeconfig"
 
-  secret_value = try(data.kubernetes_resource.kubeconfig.object.data.value, null)
+  secret_value = try(data.kubernetes_resources.kubeconfig.objects[0].data.value, null)
   address      = var.lxd_host_address
   port         = module.port.port
 }

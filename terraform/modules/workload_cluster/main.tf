@@ -90,26 +90,23 @@ resource "terraform_data" "control_plane" {
   depends_on = [helm_release.capi_workload_cluster]
 }
 
-data "kubernetes_resource" "cluster" {
+# Lists, since the provider fails over a single object that is gone, and with it every plan.
+data "kubernetes_resources" "cluster" {
   provider = kubernetes.mgmt
 
-  api_version = "cluster.x-k8s.io/v1beta2"
-  kind        = "Cluster"
-  metadata {
-    name      = terraform_data.control_plane.output.cluster
-    namespace = var.cluster_namespace
-  }
+  api_version    = "cluster.x-k8s.io/v1beta2"
+  kind           = "Cluster"
+  namespace      = var.cluster_namespace
+  field_selector = "metadata.name=${terraform_data.control_plane.output.cluster}"
 }
 
-data "kubernetes_resource" "kubeconfig" {
+data "kubernetes_resources" "kubeconfig" {
   provider = kubernetes.mgmt
 
-  api_version = "v1"
-  kind        = "Secret"
-  metadata {
-    name      = terraform_data.control_plane.output.secret
-    namespace = var.cluster_namespace
-  }
+  api_version    = "v1"
+  kind           = "Secret"
+  namespace      = var.cluster_namespace
+  field_selector = "metadata.name=${terraform_data.control_plane.output.secret}"
 }
 
 # Between the halves.

@@ -30,7 +30,7 @@ output "api_proxy_port" {
   value       = module.port.port
 
   precondition {
-    condition     = try(data.kubernetes_resource.cluster.object.metadata.annotations["k8s-lab.io/api-proxy-port"], tostring(module.port.port)) == tostring(module.port.port)
+    condition     = try(data.kubernetes_resources.cluster.objects[0].metadata.annotations["k8s-lab.io/api-proxy-port"], tostring(module.port.port)) == tostring(module.port.port)
     error_message = "The Cluster says that its API is published at another port than ${module.port.port}."
   }
 }
