@@ -5,7 +5,7 @@ use std::{
     fmt,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cluster::{Client, Clusterctl, Condition, clusterctl, condition::Test, providers::Provider, resource};
@@ -30,6 +30,9 @@ pub(crate) const OWN_FLAGS: [&str; 9] = [
     "--wait-provider-timeout",
     "--wait-providers",
 ];
+
+/// What the wait for clusterctl has over clusterctl itself, whose last words say more than that the time is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How one cluster comes to its providers.
 pub struct Installer<'a> {
@@ -136,16 +139,17 @@ impl Installer<'_> {
 
     /// Runs until it ends well, as long as what keeps it from that is only just starting.
     async fn init(&self, cluster: &Client) -> Result<(), Ended> {
-        let limit = Duration::from_secs(self.options.init_timeout);
+        let (begun, limit) = (Instant::now(), Duration::from_secs(self.options.init_timeout));
         let topology = [("CLUSTER_TOPOLOGY", self.options.cluster_topology_enabled.to_string())];
-        let wait = Wait::for_condition("clusterctl init: every webhook answers", limit);
+        let wait = Wait::for_condition("clusterctl init: every webhook answers", limit + LAST_WORDS);
         let namespaces = namespaces();
         wait.until(async || {
             // clusterctl, killed at the right moment, leaves a namespace behind that is being deleted. It would take it for one that
             // stays, and wait until its timeout for what can never be made in it.
             let settled = cluster.wait_for("Cluster API: its namespaces are there to stay", &namespaces, self.patience);
             settled.await.map_err(Ended::Terminating)?;
-            match self.clusterctl.execute(&self.arguments(), &topology, &[cluster.server()], limit).await {
+            let left = limit.saturating_sub(begun.elapsed()).max(LAST_WORDS);
+            match self.clusterctl.execute(&self.arguments(), &topology, &[cluster.server()], left).await {
                 Err(error) if error.is_passing() => Ok(Err(error.to_string())),
                 ended => ended.map(Ok).map_err(Ended::Failed),
             }
