@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// On everything of a cluster: its name.
-const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
+pub const CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 /// On Machines of the control plane.
 const CONTROL_PLANE_MACHINE: &str = "cluster.x-k8s.io/control-plane";
 /// On Nodes of the control plane.
@@ -110,6 +110,41 @@ impl Condition {
         Self::of(CLUSTER, Some(namespace), name, Test::observed().and(Test::status(status)).named(status))
     }
 
+    /// Nothing of a Cluster is being replaced, and nothing of its current form has yet to be.
+    #[must_use]
+    pub fn rollout_ended(namespace: &str, name: &str) -> Self {
+        let judge = |cluster: &DynamicObject| {
+            let of_kind = |kind: &str| {
+                let mut conditions = cluster.data["status"]["conditions"].as_array().into_iter().flatten();
+                conditions.find(|condition| condition["type"] == kind)
+            };
+            let unmet = |condition: &Value| Look { holds: false, seen: said(condition) };
+            let generation = cluster.metadata.generation;
+            // Clusters without a topology have no such condition.
+            match (of_kind("TopologyReconciled"), of_kind("RollingOut")) {
+                (Some(topology), _) if topology["status"] != "True" => unmet(topology),
+                (Some(topology), _) if topology["observedGeneration"].as_i64().is_some_and(|seen| Some(seen) < generation) => {
+                    Look { holds: false, seen: "its topology is not reconciled in its current form".into() }
+                }
+                (_, Some(rolling)) if rolling["status"] == "True" => unmet(rolling),
+                _ => Look { holds: true, seen: "rolled out".into() },
+            }
+        };
+        Self::of(CLUSTER, Some(namespace), name, Test::new("rollout ended", judge))
+    }
+
+    /// Every Machine of a cluster is as it would be made now.
+    #[must_use]
+    pub fn machines_up_to_date(namespace: &str, cluster: &str) -> Self {
+        let judge = |machines: &[&DynamicObject]| {
+            // Where nobody says, as under older contracts, nobody can be asked.
+            let outdated = machines.iter().filter(|machine| says(machine, "UpToDate", "False"));
+            let names: Vec<_> = outdated.filter_map(|machine| machine.metadata.name.as_deref()).collect();
+            Look { holds: names.is_empty(), seen: format!("to be replaced: {}", names.join(", ")) }
+        };
+        Self::among(MACHINE, Some(namespace), Some((CLUSTER_NAME, cluster)), Test::of_all("up to date", judge))
+    }
+
     /// A cluster has all its Machines, and each of them is Ready.
     #[must_use]
     pub fn machines_ready(namespace: &str, cluster: &str, wanted: Counts) -> Self {
@@ -206,8 +241,12 @@ fn not_ready(object: &DynamicObject) -> Option<String> {
 }
 
 fn holds(object: &DynamicObject, kind: &str) -> bool {
+    says(object, kind, "True")
+}
+
+fn says(object: &DynamicObject, kind: &str, status: &str) -> bool {
     let mut conditions = object.data["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
+    conditions.any(|condition| condition["type"] == kind && condition["status"] == status)
 }
 
 fn has_label(object: &DynamicObject, label: &str) -> bool {
@@ -226,6 +265,8 @@ fn word(value: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -276,6 +317,35 @@ mod tests {
             let look = counted(&objects, wanted, CONTROL_PLANE_MACHINE, |it| super::holds(it, "Ready"), first_wait, "Ready");
             assert_eq!(look, Look { holds, seen: seen.into() }, "{case}");
         }
+    }
+
+    #[test]
+    fn a_rollout_has_ended_when_nothing_is_replaced_and_nothing_has_yet_to_be() {
+        let condition = |kind: &str, status: &str, generation: u64| json!({"type": kind, "status": status, "reason": "Why", "observedGeneration": generation});
+        let (reconciled, still) = (condition("TopologyReconciled", "True", 2), condition("RollingOut", "False", 2));
+        for (case, conditions, expected) in [
+            ("nobody says", json!([]), None),
+            ("all is still", json!([reconciled, still]), None),
+            ("without a topology", json!([still]), None),
+            ("an upgrade waits", json!([condition("TopologyReconciled", "False", 2), still]), Some("TopologyReconciled: Why")),
+            (
+                "not seen yet",
+                json!([condition("TopologyReconciled", "True", 1), still]),
+                Some("its topology is not reconciled in its"),
+            ),
+            ("machines are replaced", json!([reconciled, condition("RollingOut", "True", 2)]), Some("RollingOut: Why")),
+        ] {
+            let mut cluster = CLUSTER.object(Some("ns"), "mgmt-1", json!({"status": {"conditions": conditions}}));
+            cluster.metadata.generation = Some(2);
+            let look = Condition::rollout_ended("ns", "mgmt-1").look(&[Arc::new(cluster)]);
+            assert_eq!(look.holds, expected.is_none(), "{case}: {look:?}");
+            assert!(look.seen.starts_with(expected.unwrap_or("rolled out")), "{case}: {look:?}");
+        }
+        let outdated = machine("b", false, &json!({"conditions": [{"type": "UpToDate", "status": "False", "message": "version"}]}));
+        let up_to_date = Condition::machines_up_to_date("ns", "mgmt-1");
+        let look = up_to_date.look(&[Arc::new(outdated), Arc::new(machine("c", false, &ready()))]);
+        assert_eq!((look.holds, look.seen.as_str()), (false, "to be replaced: b"));
+        assert!(up_to_date.look(&[Arc::new(machine("c", false, &ready()))]).holds);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod error;
 mod instance;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{convert::Infallible, path::Path, time::Duration};
 
 use ansible::{OptionError, Run, Step};
 use cluster::{
@@ -17,7 +17,6 @@ use lab::names;
 use lxd::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use smart_default::SmartDefault;
 
 use crate::error::Error;
@@ -227,7 +226,11 @@ impl ClusterReady {
             Until::NodesReady if has_own => None,
             Until::NodesReady => Some(Condition::machines_nodes_ready(namespace, name, counts)),
         };
-        self.until.iter().filter_map(condition).collect()
+        // While machines are being replaced, all that there are may be ready, and none of them be one that stays.
+        let asks_machines = self.until.iter().any(|until| matches!(until, Until::MachinesReady | Until::NodesReady));
+        let ended = [Condition::rollout_ended(namespace, name), Condition::machines_up_to_date(namespace, name)];
+        let ended = ended.into_iter().filter(|_| asks_machines);
+        self.until.iter().filter_map(condition).chain(ended).collect()
     }
 
     /// What is asked of the cluster itself.
@@ -320,45 +323,22 @@ impl ClusterReady {
 /// That there is a Cluster at all: in check mode an earlier step may have yet to make it.
 struct Existence<'a>(&'a ClusterReady);
 
-/// Nothing is ever changed.
-enum Nothing {}
-
 impl Section for Existence<'_> {
     const NAME: &'static str = "cluster";
     type Live = ();
-    type Change = Nothing;
+    type Change = Infallible;
 
     async fn observe(&self) -> Result<(), Failure> {
         self.0.cluster(&self.0.client()?).await?;
         Ok(())
     }
 
-    fn plan(&self, (): &()) -> Result<Vec<Nothing>, Failure> {
+    fn plan(&self, (): &()) -> Result<Vec<Infallible>, Failure> {
         Ok(Vec::new())
     }
 
-    async fn apply(&self, change: &Nothing) -> Result<(), Failure> {
+    async fn apply(&self, change: &Infallible) -> Result<(), Failure> {
         match *change {}
-    }
-}
-
-impl fmt::Display for Nothing {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
-    }
-}
-
-impl converge::Change for Nothing {
-    fn object(&self) -> String {
-        match *self {}
-    }
-
-    fn before(&self) -> Value {
-        match *self {}
-    }
-
-    fn after(&self) -> Value {
-        match *self {}
     }
 }
 

@@ -23,11 +23,12 @@ fn each_word_asks_whoever_knows() {
     ];
     let step = ClusterReady { until: all, ..step() };
     let cluster = "Cluster capi-clusters/mgmt-1";
+    let ended = format!("{cluster} rollout ended; Machines of mgmt-1 up to date");
     assert_eq!(
         asked(&step.conditions(Counts::default())),
         format!(
             "{cluster} InfrastructureReady; {cluster} ControlPlaneInitialized; {cluster} ControlPlaneAvailable; Machines of mgmt-1 \
-             Ready; Machines of mgmt-1 registered; Machines of mgmt-1 with nodes that are Ready; {cluster} Available"
+             Ready; Machines of mgmt-1 registered; Machines of mgmt-1 with nodes that are Ready; {cluster} Available; {ended}"
         )
     );
     let own = ClusterReady {
@@ -37,7 +38,9 @@ fn each_word_asks_whoever_knows() {
         until: vec![Until::NodesReady],
         ..step
     };
-    assert_eq!(asked(&own.conditions(Counts::default())), "");
+    assert_eq!(asked(&own.conditions(Counts::default())), ended);
+    let serves = ClusterReady { until: vec![Until::Available], ..own.clone() };
+    assert!(!asked(&serves.conditions(Counts::default())).contains("rollout"), "a cluster may be used while it is upgraded");
     assert_eq!(
         asked(&own.own_conditions(Counts::default())),
         "Node (any) Ready; Deployment kube-system/coredns rolled out; DaemonSet kube-system/kube-proxy rolled out"

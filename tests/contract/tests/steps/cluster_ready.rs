@@ -112,6 +112,23 @@ fn waits_for_machines_and_for_the_nodes_themselves() {
 }
 
 #[test]
+fn waits_for_the_end_of_a_rollout() {
+    let bench = Bench::new();
+    bench.put_machine("cp", true, &registered("cp"));
+    bench.put_machine("w", false, &registered("w"));
+    for until in ["machines_ready", "nodes_ready"] {
+        bench.put_cluster("RollingOut", "True");
+        let step = bench.step().args(json!({"until": [until]}));
+        step.clone().args(json!({"timeout": 1})).run().expect_code("CLUSTER_NOT_READY").expect_words("RollingOut: Why: so it is");
+        let running = step.spawn();
+        bench.put_cluster("RollingOut", "False");
+        running.wait().expect_unchanged();
+    }
+    bench.put_cluster("RollingOut", "True");
+    bench.step().args(json!({"until": ["nodes_registered"]})).run().expect_unchanged();
+}
+
+#[test]
 fn names_the_machine_that_does_not_come() {
     let bench = Bench::new();
     bench.put_cluster("Available", "True");
