@@ -25,7 +25,7 @@ pub use copy::{Copy, Folder, Found, Manifest};
 pub use error::Error;
 pub use object::{Handle, Key, Object};
 pub use open::{Open, Stage};
-pub use settled::{conditions, unsettled};
+pub use settled::{Instance, conditions, lost, unsettled};
 pub use side::{Side, Sides, Where};
 pub use signature::{Act, Foreign, Signature, unpause};
 

@@ -16,6 +16,8 @@ pub const MOVES: &str = "clusterctl.cluster.x-k8s.io/move";
 pub const MOVES_WITH_ITS_OWN: &str = "clusterctl.cluster.x-k8s.io/move-hierarchy";
 /// On an object: nothing reconciles it. Its value does not matter.
 pub const PAUSED: &str = "cluster.x-k8s.io/paused";
+/// The group of what machines start with.
+const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io/";
 /// Cluster API's own group.
 pub const CORE: &str = "cluster.x-k8s.io";
 /// What a client of an older kind has written down of the object; of a Secret, all of it.
@@ -108,6 +110,8 @@ pub struct Object {
     pub class: Option<(String, String)>,
     /// A Machine's instance, as its provider calls it.
     pub provider_id: Option<String>,
+    /// It is what a single machine starts with.
+    pub is_of_machine: bool,
 }
 
 impl Object {
@@ -145,6 +149,7 @@ impl Object {
             going: metadata.deletion_timestamp.is_some(),
             class,
             provider_id,
+            is_of_machine: metadata.owner_references.iter().flatten().any(|owner| owner.api_version.starts_with(BOOTSTRAP)),
             key,
         })
     }
@@ -170,6 +175,15 @@ impl Object {
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.digest == other.digest && self.labels == other.labels && self.own_annotations().eq(other.own_annotations())
+    }
+
+    /// The same, where a mark may have replaced its annotations.
+    #[must_use]
+    pub fn says_as_much(&self, copied: &Self) -> bool {
+        if self.is_marked() {
+            return self.digest == copied.digest && self.labels == copied.labels;
+        }
+        self.says_the_same(copied)
     }
 }
 

@@ -94,6 +94,11 @@ impl Side {
         self.moved.iter().filter(|key| !copy.contains_key(*key)).collect()
     }
 
+    /// Everything that is not on its way out.
+    pub fn staying(&self) -> impl Iterator<Item = &Key> {
+        self.objects.values().filter(|object| !object.going).map(|object| &object.key)
+    }
+
     /// The Clusters, and whether each is paused.
     pub fn clusters(&self) -> impl Iterator<Item = (&Key, bool)> {
         self.objects.values().filter(|object| object.key.is_cluster()).map(|object| (&object.key, object.paused))
@@ -111,6 +116,10 @@ impl Side {
         }
         lines.extend(named(place, "marked for deletion or being deleted", &ending));
         lines.extend(named(place, "not in the copy", &self.beyond(copy)));
+        if place == Where::Source {
+            let changed = there.iter().filter(|live| copy.get(&live.key).is_some_and(|copied| !live.says_as_much(copied)));
+            lines.extend(named(place, "changed since the copy was made", &changed.map(|live| &live.key).collect::<Vec<_>>()));
+        }
         lines
     }
 }

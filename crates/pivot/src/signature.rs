@@ -39,6 +39,9 @@ pub enum Signature {
     Finished,
 }
 
+const CHANGED: &str = "objects of the source were changed after they were copied; take that back, and change them on the target once the \
+                       move is finished";
+
 /// A state that no move leaves behind: nothing is known to be right for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
@@ -155,6 +158,8 @@ impl<'a> Seen<'a> {
                 Err(self.foreign("the target reconciles although it lacks objects"))
             } else if !heads(self.copy, source, Key::is_cluster, false).is_empty() {
                 Err(self.foreign("both clusters reconcile the same objects"))
+            } else if self.is_changed() {
+                Err(self.foreign(CHANGED))
             } else {
                 Ok(Signature::Restored)
             };
@@ -186,6 +191,9 @@ impl<'a> Seen<'a> {
         if !whole_target {
             return Err(self.foreign("the source has lost objects that the target does not have"));
         }
+        if self.is_changed() {
+            return Err(self.foreign(CHANGED));
+        }
         let has_cluster = self.copy.keys().any(|key| key.is_cluster() && source.objects.contains_key(key));
         Ok(match () {
             () if has_cluster => Signature::Emptying,
@@ -196,6 +204,12 @@ impl<'a> Seen<'a> {
             }
             () => Signature::Finished,
         })
+    }
+
+    /// What is on the source is deleted next, and the target has it as it was copied.
+    fn is_changed(&self) -> bool {
+        let live = |copied: &Object| self.sides.source.objects.get(&copied.key);
+        self.copy.values().any(|copied| live(copied).is_some_and(|live| !live.says_as_much(copied)))
     }
 
     fn foreign(&self, why: &str) -> Foreign {

@@ -4,8 +4,9 @@ use cluster::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::{
-    Act, Copy, Direction, Foreign, Key, Manifest, Object, Side, Sides, Signature, conditions,
+    Act, Copy, Direction, Foreign, Instance, Key, Manifest, Object, Side, Sides, Signature, conditions,
     graph::{Graph, Moving},
+    lost,
     object::{CORE, MARK, MOVES, PAUSED},
     unsettled,
 };
@@ -47,7 +48,7 @@ fn world() -> Vec<Object> {
         object("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane", "m", &["Cluster-m"], &nothing),
         object(CORE_V1, "Machine", "m-0", &["KubeadmControlPlane-m"], &json!({"spec": {"providerID": "lxc:///m-0"}})),
         object(LXC, "LXCMachine", "m-0", &["Machine-m-0"], &nothing),
-        object("v1", "Secret", "m-ca", &[], &json!({"data": {"k": "eA=="}})),
+        object("v1", "Secret", "m-ca", &[], &json!({"data": {"k": "eA=="}, "labels": {"cluster.x-k8s.io/cluster-name": "m"}})),
         object("v1", "Secret", "incus-identity", &[], &json!({"labels": {MOVES: "true"}})),
         object("v1", "Secret", "other", &[], &nothing),
         object("v1", "ConfigMap", "kube-root-ca.crt", &[], &nothing),
@@ -68,7 +69,7 @@ fn copied() -> BTreeMap<Key, Object> {
 }
 
 /// What is done to a whole side, word by word: `paused` pauses class and Cluster, `only A B` and `without A` choose kinds,
-/// `marked A` marks a kind, `going A` lets one be deleted, `class-paused`, `cluster-paused`, `none` and `more A` speak for themselves.
+/// `marked A` marks a kind, `changed A` has it say something else, `going A` lets one be deleted, `class-paused`, `cluster-paused`, `none` and `more A` speak for themselves.
 fn bent(how: &str) -> Side {
     let mut objects = world();
     let mut words = how.split(' ').peekable();
@@ -96,6 +97,10 @@ fn bent(how: &str) -> Side {
                     object.annotations = BTreeMap::from([(MARK.to_owned(), String::new())]);
                     object.paused = object.key.is_cluster();
                 }
+            }
+            "changed" => {
+                let kind = words.next().unwrap();
+                objects.iter_mut().filter(|object| object.key.kind == kind).for_each(|object| object.digest = "new".into());
             }
             "going" => {
                 let kind = words.next().unwrap();
@@ -261,6 +266,14 @@ fn what_no_move_leaves_behind_is_left_alone_and_told() {
         ("one more on the source", "paused more Machine", "paused", "the source has objects that were not there"),
         ("one more on the target", "paused", "paused without LXCMachine more Machine", "objects that nobody has moved there"),
         ("one more on a target that waits", "none", "paused more Machine", "objects that nobody has moved there"),
+        (
+            "changed on a half-deleted source",
+            "paused without LXCMachine changed Secret",
+            "paused",
+            "were changed after they were copied",
+        ),
+        ("changed after the first mark", "paused marked Cluster changed Cluster", "paused", "were changed after they were copied"),
+        ("changed beside a restored target", "paused changed Secret", "whole", "were changed after they were copied"),
     ] {
         let Err(Foreign { seen }) = Signature::of(&copied(), &sides(source, target)) else { panic!("{case}") };
         assert!(seen[0].contains(words), "{case}: {seen:?}");
@@ -334,8 +347,35 @@ fn a_target_has_taken_over_when_everything_is_as_before() {
         let lines = unsettled(&copy, &sides(source, target), &instances);
         assert!(lines.iter().any(|line| line == words), "{case}: {lines:?}");
     }
-    let names: Vec<_> = conditions(&copy).iter().map(cluster::Condition::name).collect();
+    let names: Vec<_> = conditions(copy.objects.keys()).iter().map(cluster::Condition::name).collect();
     assert_eq!(names, ["Cluster capi-clusters/m Available", "Machine capi-clusters/m-0 NodeReady"]);
+}
+
+#[test]
+fn what_its_owner_has_deleted_is_not_lost() {
+    let copy = whole_copy();
+    let instance =
+        |name: &str, cluster: &str, is_load_balancer| Instance { name: name.into(), cluster: cluster.into(), is_load_balancer };
+    let both = || vec![instance("m-0", "m", false), instance("m-lb", "m", true)];
+    for (case, target, instances, words) in [
+        ("as it was moved", "whole", both(), ""),
+        ("a Machine deleted with its instance", "whole without Machine without LXCMachine", vec![instance("m-lb", "m", true)], ""),
+        ("Helm's records and templates", "whole without LXCMachineTemplate", both(), ""),
+        ("a Machine lost", "whole without Machine", both(), "instance m-0 of Cluster m is there, and nothing"),
+        ("another Cluster's load balancer", "whole", vec![instance("x-lb", "x", true)], "instance x-lb of Cluster x is there"),
+        ("the authorities of a Cluster that is there", "whole without Secret", both(), "has no Secret capi-clusters/m-ca"),
+        ("no Cluster", "none", vec![], "has no Cluster m"),
+        ("paused", "cluster-paused", both(), "Cluster capi-clusters/m is paused"),
+        ("a paused class", "class-paused", both(), "ClusterClass capi-clusters/class is paused"),
+    ] {
+        let lines = lost(&copy, &Side { uid: "other".into(), ..bent(target) }, "m", &instances);
+        assert!(
+            if words.is_empty() { lines.is_empty() } else { lines.iter().any(|line| line.contains(words)) },
+            "{case}: {lines:?}"
+        );
+    }
+    let elsewhere = lost(&copy, &bent("whole"), "m", &both());
+    assert!(elsewhere[0].contains("is not the cluster that everything was moved to"), "{elsewhere:?}");
 }
 
 #[test]

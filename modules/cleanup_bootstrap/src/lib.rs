@@ -1,8 +1,8 @@
 //! Removes the bootstrap cluster once it is proved that nothing needs it any more.
 //!
-//! Nothing goes without proof: the management cluster answers by its own kubeconfig, holds everything that was moved and reconciles it,
-//! and the bootstrap cluster has nothing left. What goes is the bootstrap instance and what belongs to it: its kubeconfig on the
-//! host, and the copy's content, of which an inventory without secrets stays.
+//! Nothing goes without proof: the management cluster answers by its own kubeconfig, reconciles what was moved, each instance belongs
+//! to a Machine there, and the bootstrap cluster has nothing left. What goes is the bootstrap instance and what belongs to it: its
+//! kubeconfig on the host, and the copy's content, of which an inventory without secrets stays.
 
 mod artifacts;
 mod error;

@@ -4,8 +4,11 @@ use std::convert::Infallible;
 
 use cluster::{Client, Condition, Kubeconfig, resource};
 use converge::{Failure, Section};
-use lab::capi;
-use pivot::{Found, Open, Side, conditions};
+use lab::{
+    capi,
+    publication::{CLUSTER_KEY, LOAD_BALANCER, NAMESPACE_KEY, ROLE_KEY},
+};
+use pivot::{Found, Open, Side, conditions, lost};
 
 use crate::{CleanupBootstrap, error::Error, instance::BootstrapInstance};
 
@@ -35,22 +38,28 @@ impl Proof<'_> {
         };
         let target = Client::connect(&Kubeconfig::read(&step.management_kubeconfig())?)?;
         let side = Side::observe(&target, &step.target_cluster_namespace, capi::INFRASTRUCTURE_NAMESPACE).await?;
-        let mut lines = Vec::new();
-        if side.uid != copy.manifest.target {
-            lines.push(format!("{} is not the cluster that everything was moved to", target.server()));
-        }
-        for key in copy.objects.keys() {
-            match side.objects.get(key) {
-                None => lines.push(format!("the management cluster has no {key}")),
-                Some(object) if object.paused => lines.push(format!("on the management cluster {key} is paused")),
-                Some(_) => {}
-            }
-        }
+        let mut lines = lost(&copy, &side, &step.target_cluster_name, &self.instances().await?);
         let deployments = capi::DEPLOYMENTS.iter().map(|(namespace, name)| Condition::deployment_available(namespace, name));
-        let conditions: Vec<_> = deployments.chain(conditions(&copy)).collect();
+        let conditions: Vec<_> = deployments.chain(conditions(side.staying())).collect();
         lines.extend(target.unmet(&conditions).await?.into_iter().map(|line| format!("on the management cluster {line}")));
         lines.extend(self.left().await?);
         Ok(lines)
+    }
+
+    /// The instances of the namespace's Clusters.
+    async fn instances(&self) -> Result<Vec<pivot::Instance>, Failure> {
+        let client = self.0.lxd.client().await?.in_project(&self.0.project);
+        let found = match client.list::<lxd::Instance>().await {
+            Err(error) if error.is_not_found() => Vec::new(),
+            found => found?,
+        };
+        let is_here = |config: &lxd::Config| config.get(NAMESPACE_KEY) == Some(&self.0.target_cluster_namespace);
+        let owned = |it: lxd::Instance| {
+            let cluster = it.config.get(CLUSTER_KEY).filter(|_| is_here(&it.config))?.clone();
+            let is_load_balancer = it.config.get(ROLE_KEY).is_some_and(|role| role == LOAD_BALANCER);
+            Some(pivot::Instance { name: it.name, cluster, is_load_balancer })
+        };
+        Ok(found.into_iter().filter_map(owned).collect())
     }
 
     /// What the bootstrap cluster still has. One that does not answer cannot be seen to have nothing.

@@ -46,7 +46,7 @@ impl Settling<'_> {
         let Found::Whole(copy) = clusters.folder().read()? else { return Err(Error::NoCopy.into()) };
         let target = clusters.client(Where::Target).await?;
         let patience = clusters.step.patience();
-        target.wait_for("the target reconciles what was moved", &conditions(&copy), patience).await?;
+        target.wait_for("the target reconciles what was moved", &conditions(copy.objects.keys()), patience).await?;
         let wait = Wait::for_condition("everything is as it was before the move", SETTLING.min(patience));
         let look = async || {
             let sides = clusters.sides().await.map_err(|error| Ended::Failed(error.into()))?;
