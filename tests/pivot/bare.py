@@ -12,9 +12,8 @@ import ssl
 import subprocess
 import threading
 import time
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import yaml
 from throwaway.bundled import BUNDLE
@@ -41,18 +40,37 @@ PROVIDERS = [
 INSTALLED = "clusterctl.cluster.x-k8s.io"
 
 
-class Api:
-    """What the tests themselves ask of it."""
+class Refused(OSError):
+    """An answer that is an error."""
 
-    def __init__(self, server, certificate):
-        self._server = server
+    def __init__(self, method, path, status, content):
+        super().__init__(f"{method} {path}: {status} {content[:1000]}")
+        self.status = status
+
+
+class Api:
+    """What the tests themselves ask of it, over a connection for each thread."""
+
+    def __init__(self, port, certificate):
+        self._port = port
         self._context = ssl.create_default_context(cafile=certificate)
+        self._own = threading.local()
 
     def ask(self, method, path, body=None, kind="application/json"):
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": kind}
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self._server + path, data, headers, method=method), context=self._context, timeout=30) as answer:
-            return json.load(answer)
+        if not hasattr(self._own, "connection"):
+            self._own.connection = HTTPSConnection("127.0.0.1", self._port, context=self._context, timeout=30)
+        try:
+            self._own.connection.request(method, path, data, headers)
+            answer = self._own.connection.getresponse()
+            content = answer.read()
+        except (HTTPException, OSError):
+            self._own.connection.close()
+            raise
+        if answer.status >= 400:
+            raise Refused(method, path, answer.status, content)
+        return json.loads(content)
 
     @staticmethod
     def collection(found):
@@ -102,7 +120,7 @@ class Bare:
                     "--service-account-issuer=https://kubernetes", f"--service-account-key-file={key}",
                     f"--service-account-signing-key-file={key}", f"--cert-dir={self.folder}/certs")  # fmt: skip
         self.server = f"https://127.0.0.1:{port}"
-        self.api = Api(self.server, self._certificate)
+        self.api = Api(port, self._certificate)
         self.kubeconfig = self.folder / "kubeconfig"
         cluster = {"server": self.server, "certificate-authority-data": base64.b64encode(self._certificate.read_bytes()).decode()}
         self.kubeconfig.touch(mode=0o600)
@@ -131,7 +149,7 @@ class Bare:
             try:
                 self.api.ask("GET", "/api/v1/namespaces/kube-system")
                 return
-            except OSError as error:
+            except (OSError, HTTPException) as error:
                 assert time.monotonic() < deadline, error
                 time.sleep(0.5)
 
@@ -146,7 +164,8 @@ class Bare:
         self.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}, "status": {"conditions": ready}})
         for space, name in DEPLOYMENTS:
             labels = {"app": name}
-            container = {"name": "manager", "image": "none", "args": ["--feature-gates=ClusterTopology=true"]}
+            # Nobody rolls a Deployment out here, so it has what LXD 5.0 needs from the start.
+            container = {"name": "manager", "image": "none", "args": ["--feature-gates=ClusterTopology=true", "--concurrency=1"]}
             spec = {
                 "selector": {"matchLabels": labels},
                 "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
@@ -164,8 +183,8 @@ class Bare:
         while True:
             try:
                 return self.api.create(found)
-            except HTTPError as error:
-                assert error.code == 404 and time.monotonic() < deadline, error.read()
+            except Refused as error:
+                assert error.status == 404 and time.monotonic() < deadline, error
                 time.sleep(0.5)
 
     def populate(self):
@@ -198,7 +217,7 @@ class Reconciler(threading.Thread):
     def run(self):
         while not self._over.wait(0.05):
             for name, bare in self._sides.items():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, HTTPException):
                     self._look(name, bare.api)
 
     def close(self):

@@ -97,6 +97,7 @@ def servers(tmp_path_factory):
         (folder / "opt" / "bin" / "clusterctl").symlink_to(BUNDLE / "bin" / "clusterctl")
         lab = SimpleNamespace(lxd=lxd, project=project)
         bench = Bench(lab, folder, {}, clusters, proxies, gate)
+        bench.apis = {side: bare.api for side, bare in sides.items()}
         bench.reconciler = Reconciler(sides)
         bench.reconciler.start()
         stack.callback(bench.reconciler.close)

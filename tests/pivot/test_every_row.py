@@ -1,16 +1,19 @@
-"""Every state that a move can be stopped in, between two bare API servers, where a move takes seconds."""
+"""Every state that a move can be stopped in, between two bare API servers, where a move takes seconds. K8SLAB_PIVOT_SWEEP=1 adds every
+single write of a move, and K8SLAB_PIVOT_SEEDS=1,2 repeats random moments by the seeds that were printed."""
 
+import base64
+import contextlib
 import json
 import os
+import random
 
 import pytest
-from bench import BEGINS, ENDS, ROWS
+from bare import CORE, Refused
+from bench import BEGINS, ENDS
+from places import PLACES, named
 from proxy import Stop
 
-
-def ids(row):
-    signature, pattern, moment, nth = row
-    return f"{signature}, {moment} {nth} {pattern}"
+SEEDS = os.environ.get("K8SLAB_PIVOT_SEEDS") or ",".join(str(random.randrange(1 << 32)) for _ in range(20))
 
 
 def test_an_undisturbed_move_there_and_back(bare):
@@ -23,29 +26,44 @@ def test_an_undisturbed_move_there_and_back(bare):
         assert (again["changed"], again["signature"]) == (False, "finished"), again
 
 
-@pytest.mark.parametrize("row", ROWS, ids=ids)
-def test_a_killed_move_is_finished_by_the_same_command(bare, row):
-    signature, *fault = row
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+def test_a_killed_move_is_finished_by_the_same_command(bare, place, moment):
+    fault = bare.at(place, moment)
     direction, before = bare.onward, bare.state()
-    bare.killed(direction, bare.stop(direction, *fault))
+    bare.killed(direction, fault)
     done = bare.finish(direction, before)
-    assert done["signature"] == signature, done
+    print(f"`{done['signature']}`, finished in {done['seconds']:.1f} s")
+    assert done["signature"] in getattr(place, moment), done
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row[0] in ("begun", "emptying", "clusters-gone")][:4], ids=ids)
-def test_a_clusterctl_that_is_killed_alone_is_continued_by_the_same_run(bare, row):
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+def test_a_clusterctl_that_is_killed_alone_is_continued_by_the_same_run(bare, place):
+    fault = bare.at(place, "after")
     direction, before = bare.onward, bare.state()
-    done = bare.killed(direction, bare.stop(direction, *row[1:]), how="clusterctl")
+    done = bare.killed(direction, fault, how="clusterctl")
     assert not done.get("failed"), done
     assert bare.state() == before
     bare.is_settled(direction)
 
 
-def test_a_clusterctl_that_outlives_its_run_is_waited_for(bare):
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+def test_a_clusterctl_that_outlives_its_run_is_waited_for(bare, place):
+    fault = bare.at(place, "after")
     direction, before = bare.onward, bare.state()
-    bare.killed(direction, bare.stop(direction, r"TARGET POST .*/machinesets$", "after"), how="step")
+    bare.killed(direction, fault, how="step")
     done = bare.finish(direction, before)
-    assert done["signature"] != "ready", done
+    print(f"`{done['signature']}`, finished in {done['seconds']:.1f} s")
+
+
+@pytest.mark.parametrize("seed", [int(seed) for seed in SEEDS.split(",")])
+def test_a_move_that_is_killed_at_any_moment_is_finished_by_the_same_command(bare, seed):
+    _, seconds = bare.record()
+    moment = random.Random(seed).uniform(0, seconds)
+    direction, before = bare.onward, bare.state()
+    bare.killed_after(direction, moment)
+    done = bare.finish(direction, before)
+    print(f"seed {seed}: killed after {moment:.2f} of {seconds:.1f} s in the state `{done['signature']}`")
 
 
 @pytest.mark.parametrize("effect", ["drop", "delay"])
@@ -55,14 +73,23 @@ def test_a_lost_or_late_answer_changes_nothing(bare, effect):
     bare.finish(direction, before)
 
 
-def test_an_api_that_is_not_there_for_a_while_only_takes_time(bare):
+@pytest.mark.parametrize("side", ["SOURCE", "TARGET"])
+def test_an_api_that_answers_503_for_half_a_minute_only_takes_time(bare, side):
+    """For a run that finishes what was killed."""
     direction, before = bare.onward, bare.state()
     bare.killed(direction, bare.stop(direction, r"TARGET POST .*/machines$", "before"))
-    bare.gate.refuse(5)
-    done = bare.run(direction)
-    if done.get("failed"):
-        assert done["code"] in ("CLUSTER_NOT_SERVING", "PIVOT_STOPPED"), done
-        assert done["hints"], done
+    bare.gate.refuse((BEGINS if side == "SOURCE" else ENDS)[direction], 30)
+    done = bare.finish(direction, before)
+    print(f"{done['seconds']:.1f} s")
+
+
+@pytest.mark.parametrize("pattern", [r"SOURCE DELETE .*/machines/", r"TARGET POST .*/machines$"])
+def test_an_api_that_begins_to_answer_503_stops_the_move_and_loses_nothing(bare, pattern):
+    direction, before = bare.onward, bare.state()
+    bare.gate.arm(bare.stop(direction, pattern, "after", effect="away", seconds=30))
+    stopped = bare.run(direction)
+    print(f"{stopped['seconds']:.1f} s: {stopped.get('code')} {stopped.get('msg')}")
+    assert not stopped.get("failed") or stopped["hints"], stopped
     bare.finish(direction, before)
 
 
@@ -120,6 +147,55 @@ def test_an_object_that_is_added_after_the_copy_is_moved_too(bare):
     done = bare.finish(direction, bare.state())
     assert any(change.startswith("copy ") for change in done["changes"]), done
     bare.clusters[ENDS[direction]].run("delete", "secret", "added")
+
+
+def identity(bare, side, value):
+    """Changes what an object says."""
+    bare.clusters[side].patch("secret", "incus-identity", {"data": {"value": base64.b64encode(value.encode()).decode()}})
+
+
+def test_an_object_that_is_changed_after_the_copy_travels_as_it_is_now(bare):
+    direction = bare.onward
+    bare.killed(direction, bare.at(named("the first object is marked"), "before"))
+    identity(bare, BEGINS[direction], f"changed on the way {direction}")
+    done = bare.finish(direction, bare.state())
+    assert any(change.startswith("copy ") for change in done["changes"]), done
+
+
+def test_a_change_that_would_be_lost_is_told(bare):
+    direction, before = bare.onward, bare.state()
+    bare.killed(direction, bare.stop(direction, r"SOURCE DELETE .*/machines/", "after"))
+    source = bare.clusters[BEGINS[direction]]
+    value = base64.b64decode(source.get("secret", "incus-identity")["data"]["value"]).decode()
+    identity(bare, BEGINS[direction], "changed too late")
+    bare.gate.arm(Stop("^never$"))
+    refused = bare.run(direction)
+    assert refused["code"] == "PIVOT_FOREIGN" and "were changed after they were copied" in refused["msg"], refused
+    assert "changed since the copy was made: Secret capi-clusters/incus-identity" in json.dumps(refused), refused
+    assert bare.gate.journal == []
+    identity(bare, BEGINS[direction], value)
+    bare.finish(direction, before)
+
+
+@contextlib.contextmanager
+def elsewhere(bare, side):
+    """A Cluster of another namespace."""
+    api = bare.apis[side]
+    with contextlib.suppress(Refused):
+        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})
+    cluster = {"apiVersion": CORE, "kind": "Cluster", "metadata": {"name": "mgmt-1", "namespace": "elsewhere"}}
+    made = api.create(cluster | {"spec": {"controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443}}})
+    yield f"{api.collection(made)}/mgmt-1"
+    api.ask("DELETE", f"{api.collection(made)}/mgmt-1")
+
+
+def test_another_namespaces_clusters_are_left_alone(bare):
+    direction, before = bare.onward, bare.state()
+    side = BEGINS[direction]
+    with elsewhere(bare, side) as path:
+        found = bare.apis[side].ask("GET", path)
+        bare.finish(direction, before)
+        assert bare.apis[side].ask("GET", path) == found
 
 
 def test_two_runs_at_once_do_it_once(bare):
