@@ -61,13 +61,17 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         if not hasattr(self._own, "connection"):
             self._own.connection = HTTPSConnection("127.0.0.1", self._port, context=self._context, timeout=30)
-        try:
-            self._own.connection.request(method, path, data, headers)
-            answer = self._own.connection.getresponse()
-            content = answer.read()
-        except (HTTPException, OSError):
-            self._own.connection.close()
-            raise
+        for is_last in (False, True):
+            try:
+                self._own.connection.request(method, path, data, headers)
+                answer = self._own.connection.getresponse()
+                content = answer.read()
+                break
+            except (HTTPException, OSError):
+                # An idle connection is closed by the API server.
+                self._own.connection.close()
+                if is_last:
+                    raise
         if answer.status >= 400:
             raise Refused(method, path, answer.status, content)
         return json.loads(content)
