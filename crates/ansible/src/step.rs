@@ -5,8 +5,8 @@
 //! 1. *observe*: the section reads the live state. Where an earlier step has not made yet what can be looked at, check mode notes it
 //!    as deferred and goes on from `Live::default()`, the state of a bare host. Outside check mode it is an error.
 //! 2. *plan*: the section compares, purely. What it plans is the diff and the list of changes, in check mode and outside it alike.
-//! 3. *apply*: the changes are carried out one by one. Check mode stops before it. A conflict (somebody else was faster) leads to
-//!    another look and another plan, for as long as there is progress.
+//! 3. *apply*: the changes are carried out one by one. Check mode stops before it. A conflict (somebody else was faster, or a
+//!    change is made and did not have its effect) leads to another look and another plan, for as long as there is progress.
 //! 4. *plan again*: a section that still plans something after everything was applied fails with `NOT_CONVERGED`.
 //!
 //! [`Run::verify`] then reads back what the step promises. What the sections saw last is in [`Converged::live`], so that facts need
@@ -193,8 +193,11 @@ async fn apply_all<S: Section>(section: &S, changes: Vec<S::Change>, done: &mut 
     for change in changes {
         stop::check()?;
         tracing::info!("{change}");
-        section.apply(&change).await?;
-        done.push(change);
+        let outcome = section.apply(&change).await;
+        if outcome.as_ref().err().is_none_or(|failure| failure.is_made) {
+            done.push(change);
+        }
+        outcome?;
     }
     Ok(())
 }
@@ -231,16 +234,18 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
     #[error("{self:?}")]
     enum Trouble {
+        MadeInVain,
         Broken,
         NotThereYet,
         ChangedMeanwhile,
     }
 
-    use Trouble::{Broken, ChangedMeanwhile, NotThereYet};
+    use Trouble::{Broken, ChangedMeanwhile, MadeInVain, NotThereYet};
 
     impl Explain for Trouble {
         fn explain(&self) -> Explanation {
             match self {
+                MadeInVain => Explanation::new("MADE_IN_VAIN").made(),
                 Broken => Explanation::new("BROKEN"),
                 NotThereYet => Explanation::new("NOT_THERE_YET").prerequisite(),
                 ChangedMeanwhile => Explanation::new("CHANGED_MEANWHILE").conflict(),
@@ -287,16 +292,17 @@ mod tests {
         }
 
         async fn apply(&self, change: &Put) -> Result<(), Failure> {
-            next(&self.applying)?;
-            if !self.is_emptied {
+            let outcome = next(&self.applying);
+            let made = outcome.as_ref().err().is_none_or(|failure| failure.is_made);
+            if made && !self.is_emptied {
                 self.live.borrow_mut().push(change.0);
             }
-            Ok(())
+            outcome
         }
     }
 
-    fn next(troubles: &RefCell<VecDeque<Option<Trouble>>>) -> Result<(), Trouble> {
-        troubles.borrow_mut().pop_front().flatten().map_or(Ok(()), Err)
+    fn next(troubles: &RefCell<VecDeque<Option<Trouble>>>) -> Result<(), Failure> {
+        troubles.borrow_mut().pop_front().flatten().map_or(Ok(()), |trouble| Err(trouble.into()))
     }
 
     fn shelf(wanted: &[&'static str], live: &[&'static str]) -> Shelf {
@@ -316,6 +322,16 @@ mod tests {
         assert_eq!((shelf.live.take(), shelf.looks.get()), (vec!["clock", "vase", "book"], 2));
         assert_eq!(answer_of(&mut run).await, Ok(Some("fine")));
         assert_eq!(run.report.success(None, true)["diff"][0]["after"], "name: book\nsize: 1\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_made_in_vain_counts_and_is_looked_at_again() {
+        let shelf = shelf(&["book", "clock"], &[]);
+        *shelf.applying.borrow_mut() = [Some(MadeInVain), Some(Broken)].into();
+        let mut run = Run::new(false);
+        assert_eq!(run.section(&shelf).await.unwrap_err().code, "BROKEN");
+        assert_eq!((shelf.live.take(), shelf.looks.get()), (vec!["book"], 2));
+        assert_eq!(run.report.success(None, true)["changed"], true);
     }
 
     #[tokio::test]

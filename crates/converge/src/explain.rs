@@ -79,12 +79,14 @@ pub struct Explanation {
     pub is_prerequisite: bool,
     /// Somebody else changed the object between observation and write, so observing and planning again is the way on.
     pub is_conflict: bool,
+    /// The change itself is made all the same; something that should follow from it is not.
+    pub is_made: bool,
 }
 
 impl Explanation {
     /// A code; all else may be added.
     pub fn new(code: &'static str) -> Self {
-        Self { code, hints: Vec::new(), detail: None, is_prerequisite: false, is_conflict: false }
+        Self { code, hints: Vec::new(), detail: None, is_prerequisite: false, is_conflict: false, is_made: false }
     }
 
     /// Adds something to try.
@@ -116,6 +118,12 @@ impl Explanation {
         self
     }
 
+    /// The change itself is made, and what should follow from it has to be looked at again.
+    pub fn made(mut self) -> Self {
+        self.is_made = true;
+        self.conflict()
+    }
+
     /// Another code than the wrapped error's.
     pub fn with_code(mut self, code: &'static str) -> Self {
         self.code = code;
@@ -145,6 +153,7 @@ mod tests {
                 detail: Some("first line\nsecond line".into()),
                 is_prerequisite: true,
                 is_conflict: true,
+                is_made: false,
             }
         );
         assert_eq!(Explanation::new("BARE").detail("").detail, None);

@@ -25,6 +25,9 @@ pub struct Failure {
     /// Somebody else changed the object meanwhile; observing and planning again is the way on.
     #[serde(skip)]
     pub is_conflict: bool,
+    /// The change that failed is made all the same; something that should follow from it is not.
+    #[serde(skip)]
+    pub is_made: bool,
 }
 
 impl fmt::Display for Failure {
@@ -35,8 +38,8 @@ impl fmt::Display for Failure {
 
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        let Explanation { code, hints, detail, is_prerequisite, is_conflict } = error.explain();
-        Self { msg: sentence(&error), code, stage: None, detail, hints, is_prerequisite, is_conflict }
+        let Explanation { code, hints, detail, is_prerequisite, is_conflict, is_made } = error.explain();
+        Self { msg: sentence(&error), code, stage: None, detail, hints, is_prerequisite, is_conflict, is_made }
     }
 }
 

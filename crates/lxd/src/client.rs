@@ -1,7 +1,8 @@
 //! The connection to a server: requests, answers and operations.
 //!
 //! An answer's type decides whether it is final or an operation to wait for. A write can carry the ETag of what was read; if the object
-//! has changed since, it fails as a conflict. Nothing is tried twice, except a list that LXD 5.0 was overtaken on.
+//! has changed since, it fails as a conflict. Nothing is tried twice, except a list that LXD 5.0 was overtaken on, and what a server
+//! that is just starting did not look at.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -14,9 +15,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use transport::cause;
 
-use crate::{Error, Object, Server, error::OTHER_CERTIFICATE, operation};
+use crate::{
+    Error, Object, Server,
+    exchange::{Limits, Reply},
+    operation,
+};
 
-/// How long an operation may take unless the caller says otherwise.
+/// How long an operation may take unless the caller says otherwise, and a write that is carried out before it is answered.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long an object may be in the making. A pool takes ten seconds where no udev runs.
 const MAKING: Duration = Duration::from_secs(60);
@@ -41,6 +46,7 @@ pub struct Client {
     address: String,
     project: Option<String>,
     patience: Duration,
+    limits: Limits,
     server: Server,
 }
 
@@ -72,11 +78,11 @@ impl Client {
     pub async fn unix(socket: &Path) -> Result<Self, Error> {
         let address = socket.display().to_string();
         let http = transport::client().unix_socket(socket);
-        Self::connect(http, "http://lxd/", address).await
+        Self::connect(http, "http://lxd/", address, Limits::LOCAL).await
     }
 
-    pub(crate) async fn connect(http: reqwest::ClientBuilder, base: &str, address: String) -> Result<Self, Error> {
-        let client = Self::reach(http, base, address).await?;
+    pub(crate) async fn connect(http: reqwest::ClientBuilder, base: &str, address: String, limits: Limits) -> Result<Self, Error> {
+        let client = Self::reach(http, base, address, limits).await?;
         if client.server.auth != "trusted" {
             return Err(client.odd(format!("it answers, but says that this client is {}", or_nothing(&client.server.auth))));
         }
@@ -84,11 +90,11 @@ impl Client {
     }
 
     /// Connects to a server that may not trust this client.
-    pub(crate) async fn reach(http: reqwest::ClientBuilder, base: &str, address: String) -> Result<Self, Error> {
+    pub(crate) async fn reach(http: reqwest::ClientBuilder, base: &str, address: String, limits: Limits) -> Result<Self, Error> {
         let setup = |reason: String| Error::Setup { address: address.clone(), reason };
         let http = http.no_proxy().build().map_err(|error| setup(cause(&error)))?;
         let base = Url::parse(base).map_err(|error| setup(error.to_string()))?;
-        let mut client = Self { http, base, address, project: None, patience: PATIENCE, server: Server::default() };
+        let mut client = Self { http, base, address, project: None, patience: PATIENCE, limits, server: Server::default() };
         client.server = client.get("").await?.object;
         Ok(client)
     }
@@ -161,8 +167,8 @@ impl Client {
     /// Reads a path below `/1.0`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Tagged<T>, Error> {
         let request = Request { method: Method::GET, path, body: None, etag: None };
-        let response = self.send(&request).await?;
-        let (answer, headers) = self.read(&request, response).await?;
+        let reply = self.send(&request, self.limits.answer).await?;
+        let (answer, headers) = self.read(&request, reply)?;
         let Answer::Sync { metadata } = answer else {
             return Err(self.odd(format!("{request} was answered by an operation")));
         };
@@ -206,21 +212,20 @@ impl Client {
     }
 
     async fn write(&self, request: &Request<'_>) -> Result<Value, Error> {
-        let response = self.send(request).await?;
-        self.outcome(request, response).await
+        let reply = self.send(request, self.patience.max(self.limits.answer)).await?;
+        self.outcome(request, reply).await
     }
 
     /// What became of a write, operation included.
-    pub(crate) async fn outcome(&self, request: &impl ToString, response: reqwest::Response) -> Result<Value, Error> {
-        match self.read(request, response).await?.0 {
+    pub(crate) async fn outcome(&self, request: &impl ToString, reply: Reply) -> Result<Value, Error> {
+        match self.read(request, reply)?.0 {
             Answer::Sync { metadata } => Ok(metadata),
             Answer::Async { operation } => operation::finish(self, &operation, &request.to_string(), self.patience).await,
         }
     }
 
-    async fn read(&self, request: &impl ToString, response: reqwest::Response) -> Result<(Answer, HeaderMap), Error> {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.broken(request, &error))?;
+    fn read(&self, request: &impl ToString, reply: Reply) -> Result<(Answer, HeaderMap), Error> {
+        let Reply { status, headers, body } = reply;
         match serde_json::from_slice(&body) {
             Ok(Envelope::Error { .. }) if status == StatusCode::PRECONDITION_FAILED => {
                 Err(Error::Conflict { request: request.to_string() })
@@ -238,7 +243,7 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: &Request<'_>) -> Result<reqwest::Response, Error> {
+    async fn send(&self, request: &Request<'_>, limit: Duration) -> Result<Reply, Error> {
         let mut call = self.http.request(request.method.clone(), self.url(request.path)?);
         if let Some(etag) = request.etag {
             call = call.header(IF_MATCH, etag);
@@ -246,7 +251,7 @@ impl Client {
         if let Some(body) = request.body {
             call = call.json(body);
         }
-        call.send().await.map_err(|error| self.broken(request, &error))
+        self.exchange(request, call, limit).await
     }
 
     pub(crate) fn url(&self, path: &str) -> Result<Url, Error> {
@@ -263,22 +268,16 @@ impl Client {
         &self.http
     }
 
-    pub(crate) fn odd(&self, reason: String) -> Error {
-        Error::NotLxd { address: self.address.clone(), reason }
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
-    pub(crate) fn broken(&self, request: &impl ToString, error: &reqwest::Error) -> Error {
-        let reason = cause(error);
-        if reason.contains(OTHER_CERTIFICATE) {
-            return Error::OtherCertificate { address: self.address.clone() };
-        }
-        if error.is_connect() {
-            return Error::Unreachable { address: self.address.clone(), denied: reason.contains("Permission denied"), reason };
-        }
-        if reason.contains("invalid HTTP") {
-            return self.odd(reason);
-        }
-        Error::Interrupted { request: request.to_string(), reason }
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn odd(&self, reason: String) -> Error {
+        Error::NotLxd { address: self.address.clone(), reason }
     }
 }
 

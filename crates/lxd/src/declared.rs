@@ -1,6 +1,13 @@
 //! An LXD object as it should be: keys that have a value or have to be gone. All others are somebody else's and stay as they are.
+//!
+//! An empty value is none: LXD keeps no empty values. What a user adds to the lab's own keys is remembered on the object, so that it
+//! goes when it is declared no more.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+};
 
 use converge::Change;
 use lab::{Devices as OwnedDevices, Keys};
@@ -25,8 +32,21 @@ pub struct Declared<T> {
     pub creation: Map<String, Value>,
     /// Its owned members beyond description, configuration and devices.
     pub fields: Map<String, Value>,
+    /// What of it a user added; none where the step takes no additions.
+    pub added: Option<Added>,
     /// Which kind it is of.
     pub kind: PhantomData<T>,
+}
+
+/// On an object: which keys and devices a step added to it at a user's wish, so that one that is withdrawn is known from a foreign one.
+/// A key of a device is written `device:key`.
+const MANAGED: [&str; 2] = ["user.k8slab.managed-config", "user.k8slab.managed-devices"];
+
+/// What a user adds to the keys of an object.
+#[derive(Clone, Debug, Default)]
+pub struct Added {
+    config: BTreeSet<String>,
+    devices: BTreeSet<String>,
 }
 
 /// A planned creation or update of one object.
@@ -65,16 +85,74 @@ impl<T: Object> Declared<T> {
             devices: OwnedDevices::new(),
             creation: Map::new(),
             fields: Map::new(),
+            added: None,
             kind: PhantomData,
         }
+    }
+
+    /// Adds what a user wants beyond the lab's own keys. What was added once and is not any more goes.
+    #[must_use]
+    pub fn with_additions(mut self, config: &Config, devices: &Devices) -> Self {
+        let mut added = Added::default();
+        added.config.extend(config.keys().filter(|key| !self.config.contains_key(*key)).cloned());
+        self.config.extend(lab::keys::set(config.clone()));
+        for (name, keys) in devices {
+            let own = self.devices.entry(name.clone()).or_insert(None);
+            match own {
+                Some(own) => {
+                    added.devices.extend(keys.keys().filter(|key| !own.contains_key(*key)).map(|key| format!("{name}:{key}")));
+                }
+                None => drop(added.devices.insert(name.clone())),
+            }
+            own.get_or_insert_default().extend(lab::keys::set(keys.clone()));
+        }
+        self.added = Some(added);
+        self
     }
 
     /// What has to change so that the live object is as declared; nothing if it is.
     #[must_use]
     pub fn compare(&self, live: Option<&Tagged<T>>) -> Option<ObjectChange> {
+        let whole = self.remembering(live.map(|live| &live.object));
         match live {
-            None => Some(self.creation()),
-            Some(live) => self.update(live),
+            None => Some(whole.creation()),
+            Some(live) => whole.update(live),
+        }
+    }
+
+    /// With the records of what was added, and with what was withdrawn. No empty value is left in it.
+    fn remembering(&self, live: Option<&T>) -> Self {
+        let mut whole = self.clone();
+        let added = self.added.iter().flat_map(|added| MANAGED.into_iter().zip([&added.config, &added.devices]));
+        for (record, names) in added {
+            let recorded = live.and_then(|live| live.config().get(record));
+            let withdrawn = recorded.into_iter().flat_map(|names| names.split(',')).filter(|name| !names.contains(*name));
+            for name in withdrawn {
+                whole.withdraw(record, name);
+            }
+            if recorded.is_some() || !names.is_empty() {
+                whole.config.insert(record.to_owned(), Some(names.iter().cloned().collect::<Vec<_>>().join(",")));
+            }
+        }
+        for keys in [&mut whole.config, &mut whole.at_creation].into_iter().chain(whole.devices.values_mut().flatten()) {
+            keys.values_mut().for_each(|value| *value = value.take().filter(|value| !value.is_empty()));
+        }
+        whole
+    }
+
+    /// Wants something gone that was added once, unless it is the lab's own by now.
+    fn withdraw(&mut self, record: &str, name: &str) {
+        if record == MANAGED[0] {
+            self.config.entry(name.to_owned()).or_insert(None);
+            return;
+        }
+        match name.split_once(':') {
+            None => drop(self.devices.entry(name.to_owned()).or_insert(None)),
+            Some((device, key)) => {
+                if let Some(Some(keys)) = self.devices.get_mut(device) {
+                    keys.entry(key.to_owned()).or_insert(None);
+                }
+            }
         }
     }
 

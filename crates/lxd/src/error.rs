@@ -39,6 +39,16 @@ pub enum Error {
         /// What was odd.
         reason: String,
     },
+    /// No answer came in time; whether the request was carried out is unknown.
+    #[error("LXD at {address} did not answer {request} within {} s", limit.as_secs())]
+    Silent {
+        /// Where it listens.
+        address: String,
+        /// Method and path.
+        request: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The connection broke after the request was sent; whether it was carried out is unknown.
     #[error("the connection broke during {request}: {reason}")]
     Interrupted {
@@ -125,13 +135,25 @@ pub enum Error {
 /// How the check of a server's certificate ends when it is not the one that LXD's socket named.
 pub(crate) const OTHER_CERTIFICATE: &str = "the server shows another certificate than LXD's own";
 
+/// What a server says that carries nothing out, because it starts or is about to start again.
+pub(crate) const STARTING: [&str; 2] = [SETTING_UP, "shutting down"];
+const SETTING_UP: &str = "daemon setup in progress";
+
+/// What a server says when a profile is saved and instances that run could not be given what is new.
+const SAVED_ONLY: &str = "profile change still saved";
+
 /// LXD's words, what they mean, and what to do. Servers word their refusals alike across versions, and have no codes for them.
-const MEANINGS: [(&str, &str, &str); 19] = [
+const MEANINGS: [(&str, &str, &str); 22] = [
     // Names what is in the way in the words of the other refusals, so it is looked for first.
     (
         "Conflict detected when changing",
         "LXD_RESTRICTION_CONFLICT",
         "what is in the project has to give up first what is to be forbidden; the lab's own profiles do so by `--tags lxd_profiles`",
+    ),
+    (
+        SETTING_UP,
+        "LXD_STARTING",
+        "LXD is still setting itself up; `lxd waitready` ends when it is done, and its log says what takes so long",
     ),
     (
         "syscall interception is forbidden",
@@ -161,6 +183,12 @@ const MEANINGS: [(&str, &str, &str); 19] = [
         "LXD_RESTRICTION_LOWLEVEL",
         "raw.* and linux.kernel_modules need isolation: reference; in strict isolation the host loads the modules",
     ),
+    (
+        "nstance is not running",
+        "INSTANCE_NOT_RUNNING",
+        "it was stopped meanwhile; run the role lxd_bootstrap_instance, or `lxc start`",
+    ),
+    ("nstance is frozen", "INSTANCE_NOT_RUNNING", "it was paused; run the role lxd_bootstrap_instance, or `lxc start`"),
     (
         "Failed loading kernel module",
         "HOST_MODULE_MISSING",
@@ -195,7 +223,16 @@ impl Error {
     /// LXD is away for a while, as when it is restarted.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { denied: false, .. } | Self::Interrupted { .. } | Self::Refused { status: 503, .. })
+        matches!(self, Self::Unreachable { denied: false, .. } | Self::Silent { .. } | Self::Interrupted { .. } | Self::Refused { status: 503, .. })
+    }
+
+    /// A profile is as it was asked to be, but running instances go on as before. These are named, if the server names them.
+    #[must_use]
+    pub fn not_in_force(&self) -> Option<Vec<String>> {
+        let (Self::Refused { message, .. } | Self::Failed { message, .. }) = self else { return None };
+        let (_, failures) = message.split_once(SAVED_ONLY)?;
+        let names = failures.split("Instance: ").skip(1).filter_map(|failure| failure.split_once(':'));
+        Some(names.map(|(name, _)| name.to_owned()).collect())
     }
 }
 
@@ -213,6 +250,9 @@ impl Explain for Error {
                 Explanation::new("LXD_OTHER_CERTIFICATE").hint("another program holds the address; `ss -ltnp` names it")
             }
             Self::NotLxd { .. } => Explanation::new("LXD_UNEXPECTED_ANSWER").hint("point lxd_socket_path at LXD's own socket"),
+            Self::Silent { .. } => Explanation::new("LXD_SILENT")
+                .hint("look at LXD's log, and restart it if it hangs: instances run on, and a step goes on from the live state")
+                .hint("if the socket is another program's, point lxd_socket_path at LXD's own"),
             Self::Interrupted { .. } => Explanation::new("LXD_CONNECTION_LOST")
                 .hint("look whether LXD was restarted, then run again: a step goes on from the live state"),
             Self::Refused { status, message, .. } => explain_words(
@@ -256,7 +296,11 @@ fn explain_words(message: &str, code: &'static str) -> Explanation {
     };
     // Another run has made it since it was looked for, or is at it, or the operation of one that was killed is.
     let overtaken = ["already exists", "already in trust store", "is busy running"].iter().any(|words| message.contains(words));
-    if overtaken { explanation.conflict() } else { explanation }
+    match () {
+        () if message.contains(SAVED_ONLY) => explanation.with_code("PROFILE_NOT_IN_FORCE").made(),
+        () if overtaken => explanation.conflict(),
+        () => explanation,
+    }
 }
 
 /// The first error in a log of LXC; those that follow come of it.
@@ -277,6 +321,17 @@ mod tests {
         let refused = |message: &str| Error::Refused { request: "POST /1.0/x".into(), status: 400, message: message.into() };
         assert!(refused("The network already exists").is_conflict());
         assert!(!refused("Unknown driver").is_conflict());
+    }
+
+    #[test]
+    fn who_does_not_have_a_saved_change_is_named() {
+        let message = "The following instances failed to update (profile change still saved):\n - Project: lab, Instance: boot: \
+                       Failed to add device \"eth1\": no\n - Project: lab, Instance: node: no";
+        let error = Error::Failed { request: "PUT /1.0/profiles/x".into(), message: message.into() };
+        assert_eq!(error.not_in_force(), Some(vec!["boot".into(), "node".into()]));
+        assert!(error.explain().is_made && error.code() == "PROFILE_NOT_IN_FORCE");
+        let other = Error::Failed { request: "PUT /1.0/profiles/x".into(), message: "no".into() };
+        assert_eq!(other.not_in_force(), None);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Client {
         let call = self.http().get(self.url("events?type=lifecycle,operation")?);
         let call = call.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
         let call = call.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, &key);
-        let response = call.send().await.map_err(|error| self.broken(&REQUEST, &error))?;
+        let response = self.within(&REQUEST, self.limits().answer, call.send()).await?;
         let status = response.status();
         let accepted =
             response.headers().get(SEC_WEBSOCKET_ACCEPT).is_some_and(|proof| *proof == derive_accept_key(key.as_bytes()));
@@ -79,7 +79,7 @@ impl Client {
             let message = format!("answered with status {status} instead of a websocket");
             return Err(Error::Refused { request: REQUEST.to_owned(), status: status.as_u16(), message });
         }
-        let connection = response.upgrade().await.map_err(|error| self.broken(&REQUEST, &error))?;
+        let connection = self.within(&REQUEST, self.limits().answer, response.upgrade()).await?;
         Ok(Socket(WebSocketStream::from_raw_socket(connection, Role::Client, None).await))
     }
 }

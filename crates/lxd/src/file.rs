@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use reqwest::{Body, Method, Response, StatusCode, header::HeaderMap};
-use serde_json::{Map, Value};
+use reqwest::{Body, Method, StatusCode, header::HeaderMap};
 use tokio::{fs::File, sync::Mutex};
 use tokio_util::io::ReaderStream;
 
-use crate::{Client, Error, Exec};
+use crate::{Client, Error, Exec, exchange::Reply};
 
 /// The headers that tell and set what a file is like begin with the server's name.
 const PREFIXES: [&str; 2] = ["X-LXD", "X-Incus"];
@@ -67,15 +66,13 @@ impl Client {
     /// What a path inside an instance is like; nothing if there is nothing.
     pub async fn stat_file(&self, instance: &str, path: &str) -> Result<Option<FileInfo>, Error> {
         let answer = self.file(Method::HEAD, instance, path, &[], Body::default()).await?;
-        Ok(answer.map(|response| FileInfo::of(response.headers())))
+        Ok(answer.map(|reply| FileInfo::of(&reply.headers)))
     }
 
     /// A file inside an instance with its content; nothing if there is none.
     pub async fn read_file(&self, instance: &str, path: &str) -> Result<Option<(FileInfo, Vec<u8>)>, Error> {
-        let Some(response) = self.file(Method::GET, instance, path, &[], Body::default()).await? else { return Ok(None) };
-        let info = FileInfo::of(response.headers());
-        let content = response.bytes().await.map_err(|error| self.broken(&format!("GET {path} of {instance}"), &error))?;
-        Ok(Some((info, content.to_vec())))
+        let answer = self.file(Method::GET, instance, path, &[], Body::default()).await?;
+        Ok(answer.map(|reply| (FileInfo::of(&reply.headers), reply.body)))
     }
 
     /// Removes a file inside an instance; that it is not there is as good.
@@ -133,10 +130,8 @@ impl Client {
     /// An answer that is a file and no envelope; nothing when there is no such file.
     pub(crate) async fn raw(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
         let request = format!("GET /1.0/{}", path.trim_start_matches("/1.0/"));
-        let response = self.http().get(self.url(path)?).send().await.map_err(|error| self.broken(&request, &error))?;
-        let Some(response) = found(&request, response).await? else { return Ok(None) };
-        let content = response.bytes().await.map_err(|error| self.broken(&request, &error))?;
-        Ok(Some(content.to_vec()))
+        let reply = self.exchange(&request, self.http().get(self.url(path)?), self.limits().transfer).await?;
+        Ok(found(&request, reply)?.map(|reply| reply.body))
     }
 
     async fn file(
@@ -146,7 +141,7 @@ impl Client {
         path: &str,
         attributes: &[(&str, String)],
         body: Body,
-    ) -> Result<Option<Response>, Error> {
+    ) -> Result<Option<Reply>, Error> {
         let mut url = self.url(&format!("instances/{instance}/files"))?;
         url.query_pairs_mut().append_pair("path", path);
         let request = format!("{method} /1.0/instances/{instance}/files?path={path}");
@@ -155,8 +150,8 @@ impl Client {
             call = attributes.iter().fold(call, |call, (key, value)| call.header(format!("{prefix}-{key}"), value));
         }
         let _alone = ASKING.lock().await;
-        let response = call.send().await.map_err(|error| self.broken(&request, &error))?;
-        match found(&request, response).await? {
+        let reply = self.exchange(&request, call, self.limits().transfer).await?;
+        match found(&request, reply)? {
             // Where a file is to be written, the folder must be there.
             None if method == Method::POST => {
                 Err(Error::Refused { request, status: 404, message: "the folder of the file is not there".into() })
@@ -237,13 +232,12 @@ fn attributes(kind: &str, mode: u32) -> [(&'static str, String); 5] {
 }
 
 /// The answer unless it is a refusal; nothing when it is that there is no such thing.
-async fn found(request: &str, response: Response) -> Result<Option<Response>, Error> {
-    match response.status() {
-        status if status.is_success() => Ok(Some(response)),
+fn found(request: &str, reply: Reply) -> Result<Option<Reply>, Error> {
+    match reply.status {
+        status if status.is_success() => Ok(Some(reply)),
         StatusCode::NOT_FOUND => Ok(None),
         status => {
-            let envelope: Map<String, Value> = response.json().await.unwrap_or_default();
-            let message = envelope.get("error").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
+            let message = reply.reason().unwrap_or_else(|| "no reason given".into());
             Err(Error::Refused { request: request.to_owned(), status: status.as_u16(), message })
         }
     }

@@ -95,8 +95,8 @@ impl Client {
             }
             None => import.header(CONTENT_TYPE, "application/octet-stream").body(whole(files.rootfs).await?),
         };
-        let response = import.send().await.map_err(|error| self.broken(&request, &error))?;
-        let made = self.outcome(&request, response).await?;
+        let reply = self.exchange(&request, import, self.limits().transfer).await?;
+        let made = self.outcome(&request, reply).await?;
         let fingerprint = made["fingerprint"].as_str().unwrap_or_default();
         if fingerprint == files.fingerprint {
             return Ok(());
@@ -111,8 +111,8 @@ impl Client {
     pub async fn copy_image(&self, fingerprint: &str, from: &str) -> Result<(), Error> {
         let export = format!("images/{fingerprint}/export");
         let request = format!("GET /1.0/{export}");
-        let response = self.http().get(self.in_project(from).url(&export)?).send().await;
-        let response = response.map_err(|error| self.broken(&request, &error))?;
+        let export = self.http().get(self.in_project(from).url(&export)?).send();
+        let response = self.within(&request, self.limits().answer, export).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(Error::Refused {
@@ -127,8 +127,8 @@ impl Client {
             import = import.header(CONTENT_TYPE, kind);
         }
         let request = format!("POST /1.0/images of {fingerprint}");
-        let response = import.send().await.map_err(|error| self.broken(&request, &error))?;
-        self.outcome(&request, response).await.map(drop)
+        let reply = self.exchange(&request, import, self.limits().transfer).await?;
+        self.outcome(&request, reply).await.map(drop)
     }
 }
 

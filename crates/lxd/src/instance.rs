@@ -1,8 +1,7 @@
-//! Instances: what they are doing, starting and stopping them, and commands inside them.
+//! Instances: what they are, their addresses, and commands inside them.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use converge::{Explain as _, Wait};
 use lab::address::Cidr;
 use serde::Deserialize;
 use serde_json::json;
@@ -104,6 +103,13 @@ impl InstanceState {
         global.filter_map(|address| format!("{}/{}", address.address, address.netmask).parse().ok())
     }
 
+    /// All interfaces with their addresses.
+    #[must_use]
+    pub fn describe_all(&self) -> String {
+        let names = self.network.iter().flat_map(BTreeMap::keys);
+        names.map(|name| format!("{name}: {}", self.describe(name))).collect::<Vec<_>>().join("\n")
+    }
+
     /// All addresses of an interface with their scopes, for a person who wonders why none is usable.
     #[must_use]
     pub fn describe(&self, interface: &str) -> String {
@@ -114,17 +120,6 @@ impl InstanceState {
         let addresses: Vec<_> = found.addresses.iter().map(|a| format!("{} ({})", a.address, a.scope)).collect();
         if addresses.is_empty() { format!("no address on {interface}") } else { addresses.join(", ") }
     }
-}
-
-/// What an instance is told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Start.
-    Start,
-    /// Shut down, and be stopped by force when that takes too long.
-    Stop,
-    /// Shut down and start again.
-    Restart,
 }
 
 /// What a command inside an instance did.
@@ -147,11 +142,6 @@ impl Exec {
     }
 }
 
-/// How long an instance may take to start, with the time in which one that has ended may still be busy with its end.
-const STOPPING: Duration = Duration::from_secs(90);
-/// How long an instance may take to shut down before it is stopped by force, in seconds.
-const SHUTDOWN: u32 = 60;
-
 impl Client {
     /// The host's own interface on a network.
     pub async fn network_interface(&self, name: &str) -> Result<Interface, Error> {
@@ -161,45 +151,6 @@ impl Client {
     /// What an instance is doing.
     pub async fn instance_state(&self, name: &str) -> Result<InstanceState, Error> {
         Ok(self.get(&format!("instances/{name}/state")).await?.object)
-    }
-
-    /// Starts, stops or restarts an instance. One that does not shut down in time is stopped by force.
-    pub async fn set_instance_state(&self, name: &str, state: State) -> Result<(), Error> {
-        let path = format!("instances/{name}/state");
-        let action = match state {
-            State::Start => "start",
-            State::Stop => "stop",
-            State::Restart => "restart",
-        };
-        let polite = json!({"action": action, "timeout": SHUTDOWN, "force": false});
-        match self.put(&path, &polite, None).await {
-            Err(Error::Failed { .. }) if state != State::Start => {
-                tracing::info!("{name} does not shut down; stopping it by force");
-                self.put(&path, &json!({"action": action, "timeout": SHUTDOWN, "force": true}), None).await.map(drop)
-            }
-            outcome => outcome.map(drop),
-        }
-    }
-
-    /// Starts an instance that does not run. A run that was killed may have left LXD still making it; and why one does not start is
-    /// in the log, not in the answer.
-    pub async fn start_instance(&self, name: &str) -> Result<(), Error> {
-        self.settle("instances", name).await?;
-        let wait = Wait::for_condition(format!("{name}: not about to stop"), STOPPING);
-        let start = async || {
-            Ok(match self.set_instance_state(name, State::Start).await {
-                Err(refusal) if refusal.is_conflict() => Err(refusal),
-                outcome => Ok(outcome),
-            })
-        };
-        let Err(refusal) = wait.until::<_, _, Error, _>(start).await? else { return Ok(()) };
-        // Somebody else may have started it meanwhile.
-        self.settle("instances", name).await?;
-        if self.instance_state(name).await?.status == "Running" {
-            return Ok(());
-        }
-        let log = self.start_log(name).await.unwrap_or_default();
-        Err(Error::NotStarted { name: name.to_owned(), refusal: Box::new(refusal), log })
     }
 
     /// Runs a command inside an instance and gives what it wrote.
@@ -216,15 +167,6 @@ impl Client {
         }
         let [stdout, stderr] = streams;
         Ok(Exec { code: done["return"].as_i64().unwrap_or(-1), stdout, stderr })
-    }
-
-    /// The end of the log that LXD keeps of an instance's start.
-    async fn start_log(&self, instance: &str) -> Result<String, Error> {
-        const LINES: usize = 20;
-        let log = self.raw(&format!("instances/{instance}/logs/lxc.log")).await?.unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
-        let lines: Vec<&str> = log.lines().collect();
-        Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
     }
 }
 

@@ -11,7 +11,7 @@ pub type Config = BTreeMap<String, String>;
 pub type Devices = BTreeMap<String, Config>;
 
 /// A kind of object that LXD keeps by name.
-pub trait Object: DeserializeOwned {
+pub trait Object: Clone + DeserializeOwned {
     /// What a person calls it.
     const KIND: &'static str;
     /// Where it lives below `/1.0`.

@@ -12,12 +12,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::{Client, Error, error::OTHER_CERTIFICATE};
+use crate::{Client, Error, error::OTHER_CERTIFICATE, exchange::Limits};
 
 /// How long a server may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// How long a server may be silent in the middle of an answer. What takes longer is an operation, and waited for in glances.
-const ANSWERING: Duration = Duration::from_secs(15);
 
 /// Who a client is, and which server it speaks to: LXD's certificates are their own authorities, so the server's is pinned.
 pub struct Identity<'a> {
@@ -34,7 +32,7 @@ impl Client {
     pub async fn https(address: &str, identity: &Identity<'_>) -> Result<Self, Error> {
         let setup = |reason: String| Error::Setup { address: address.to_owned(), reason };
         let tls = pinned(identity.server_certificate).and_then(|tls| authenticated(tls, identity)).map_err(setup)?;
-        Self::connect(http(tls), address, address.to_owned()).await
+        Self::connect(http(tls), address, address.to_owned(), Limits::REMOTE).await
     }
 }
 
@@ -42,11 +40,11 @@ impl Client {
 pub async fn listens(address: &str, server_certificate: &str) -> Result<(), Error> {
     let setup = |reason: String| Error::Setup { address: address.to_owned(), reason };
     let tls = pinned(server_certificate).map_err(setup)?.with_no_client_auth();
-    Client::reach(http(tls), address, address.to_owned()).await.map(drop)
+    Client::reach(http(tls), address, address.to_owned(), Limits::REMOTE).await.map(drop)
 }
 
 fn http(tls: ClientConfig) -> reqwest::ClientBuilder {
-    transport::client().tls_backend_preconfigured(tls).connect_timeout(CONNECTING).read_timeout(ANSWERING)
+    transport::client().tls_backend_preconfigured(tls).connect_timeout(CONNECTING)
 }
 
 /// Trusts a server that shows this certificate, and no other.

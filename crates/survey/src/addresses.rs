@@ -8,7 +8,7 @@ use std::{
 };
 
 use converge::Wait;
-use lxd::{Client, InstanceState};
+use lxd::{Client, InstanceState, Power};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +104,8 @@ pub async fn addresses(
         }))
     });
     match (waited.await, last.take()) {
-        (Err(Error::Wait(_)), Some(Missing { family, seen })) => {
-            Err(Error::NoAddress { instance: instance.to_owned(), interface: interface.to_owned(), family, seen })
+        (Err(Error::Wait(_)), Some(Missing { family, seen, interfaces })) => {
+            Err(Error::NoAddress { instance: instance.to_owned(), interface: interface.to_owned(), family, seen, interfaces })
         }
         (outcome, _) => outcome,
     }
@@ -116,15 +116,17 @@ pub async fn addresses(
 struct Missing {
     family: Family,
     seen: String,
+    /// All interfaces.
+    interfaces: String,
 }
 
 fn judge(instance: &str, interface: &str, families: &[Family], state: &InstanceState) -> Result<Result<Addresses, Missing>, Error> {
-    if state.status != "Running" {
+    if state.power() != Power::Running {
         return Err(Error::NotRunning { instance: instance.to_owned(), status: state.status.clone() });
     }
     let found = Addresses::of(state, interface);
     Ok(match families.iter().find(|family| !found.has(**family)) {
-        Some(family) => Err(Missing { family: *family, seen: state.describe(interface) }),
+        Some(family) => Err(Missing { family: *family, seen: state.describe(interface), interfaces: state.describe_all() }),
         None => Ok(found),
     })
 }

@@ -51,6 +51,8 @@ pub enum Error {
         family: Family,
         /// What was there.
         seen: String,
+        /// All interfaces with their addresses.
+        interfaces: String,
     },
     /// LXD did not say.
     #[error(transparent)]
@@ -74,8 +76,9 @@ impl Explain for Error {
             }
             Self::NoInstance { .. } => Explanation::new("INSTANCE_NOT_FOUND").hint(INSTANCE).prerequisite(),
             Self::NotRunning { .. } => Explanation::new("INSTANCE_NOT_RUNNING").hint(INSTANCE).prerequisite(),
-            Self::NoAddress { .. } => Explanation::new("INSTANCE_NO_ADDRESS")
-                .hint("look at internal_ifname, and whether the network hands out addresses of this family"),
+            Self::NoAddress { interfaces, .. } => Explanation::new("INSTANCE_NO_ADDRESS")
+                .hint("look at internal_ifname, and whether the network hands out addresses of this family")
+                .detail(interfaces.as_str()),
             Self::Lxd(error) => error.explain(),
             Self::Wait(error) => error.explain(),
             #[cfg(feature = "clusters")]

@@ -1,6 +1,6 @@
 //! The instance that carries the bootstrap cluster.
 
-use lxd::{Client, InstanceState};
+use lxd::{Client, InstanceState, Power};
 
 use crate::Error;
 
@@ -15,7 +15,7 @@ pub async fn instance_state(client: &Client, project: &str, instance: &str) -> R
 /// What an instance is doing; it is an error unless it runs.
 pub async fn running_instance(client: &Client, project: &str, instance: &str) -> Result<InstanceState, Error> {
     let state = instance_state(client, project, instance).await?;
-    if state.status == "Running" {
+    if state.power() == Power::Running {
         return Ok(state);
     }
     Err(Error::NotRunning { instance: instance.to_owned(), status: state.status })

@@ -4,7 +4,7 @@ use std::fmt;
 
 use converge::{Failure, Section};
 use lab::names::{BOOTSTRAP_ROLE, OWNER_KEY};
-use lxd::{Client, Instance, State};
+use lxd::{Client, Instance, Power};
 use serde_json::{Value, json};
 
 use crate::{CleanupBootstrap, error::Error};
@@ -35,7 +35,7 @@ impl BootstrapInstance<'_> {
     async fn stop(&self, name: &str) -> Result<(), Failure> {
         let client = self.client().await?;
         if !self.0.force_stop {
-            return Ok(client.set_instance_state(name, State::Stop).await?);
+            return Ok(client.stop_instance(name).await?);
         }
         let at_once = json!({"action": "stop", "force": true, "timeout": self.0.delete_timeout});
         Ok(client.put(&format!("instances/{name}/state"), &at_once, None).await.map(drop)?)
@@ -57,7 +57,7 @@ impl Section for BootstrapInstance<'_> {
         if instance.config.get(OWNER_KEY).is_none_or(|role| role != BOOTSTRAP_ROLE) {
             return Err(Error::Foreign { name }.into());
         }
-        let stop = (instance.status != "Stopped").then(|| Change::Stop(name.clone()));
+        let stop = (instance.power() != Power::Stopped).then(|| Change::Stop(name.clone()));
         Ok(stop.into_iter().chain([Change::Delete(name)]).collect())
     }
 
@@ -66,7 +66,7 @@ impl Section for BootstrapInstance<'_> {
         let done = async {
             match change {
                 Change::Stop(name) => self.stop(name).await,
-                Change::Delete(name) => Ok(self.client().await?.delete(&format!("instances/{name}")).await.map(drop)?),
+                Change::Delete(name) => Ok(self.client().await?.delete_instance(name).await?),
             }
         };
         let slow = || Error::Slow { name: name.clone(), seconds: self.0.delete_timeout };
@@ -119,12 +119,9 @@ mod tests {
         };
         for (case, live, expected) in [
             ("gone", None, ""),
-            (
-                "running",
-                Some(instance(BOOTSTRAP_ROLE, "Running")),
-                "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0",
-            ),
+            ("running", Some(instance(BOOTSTRAP_ROLE, "Running")), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
             ("stopped", Some(instance(BOOTSTRAP_ROLE, "Stopped")), "delete instance capi-bootstrap-0"),
+            ("frozen", Some(instance(BOOTSTRAP_ROLE, "Frozen")), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
             ("somebody's", Some(Instance { config: [].into(), ..instance("", "Running") }), "INSTANCE_FOREIGN"),
         ] {
             let said = match BootstrapInstance(&step).plan(&live) {

@@ -1,11 +1,14 @@
 //! What is done with the instance and its image.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bundle::InstanceImage;
 use converge::Failure;
-use lxd::{Client, ImageFiles, ObjectChange, State};
+use lxd::{Client, ImageFiles, ObjectChange};
 use serde_json::{Value, json};
+
+/// How long LXD may take to fetch an image from a server and make an instance of it.
+const PULLING: Duration = Duration::from_mins(30);
 
 /// One thing that this step does.
 pub(crate) enum Change {
@@ -18,9 +21,15 @@ pub(crate) enum Change {
     ImportImage(InstanceImage),
     /// The instance is made or updated.
     Converge(Box<ObjectChange>),
-    Start(String),
-    Stop(String),
+    Start(Move),
+    Stop(Move),
     Delete(String),
+}
+
+/// An instance with the status that it leaves.
+pub(crate) struct Move {
+    pub name: String,
+    pub before: String,
 }
 
 impl Change {
@@ -30,10 +39,11 @@ impl Change {
             Self::ImportImage(InstanceImage { alias, fingerprint, metadata, rootfs, .. }) => {
                 client.import_image(&ImageFiles { alias, fingerprint, metadata: metadata.as_deref(), rootfs }).await?;
             }
+            Self::Converge(change) if change.creates() => change.apply(&client.patient(PULLING)).await?,
             Self::Converge(change) => change.apply(client).await?,
-            Self::Start(name) => client.start_instance(name).await?,
-            Self::Stop(name) => client.set_instance_state(name, State::Stop).await?,
-            Self::Delete(name) => drop(client.delete(&format!("instances/{name}")).await?),
+            Self::Start(instance) => client.start_instance(&instance.name).await?,
+            Self::Stop(instance) => client.stop_instance(&instance.name).await?,
+            Self::Delete(name) => client.delete_instance(name).await?,
         }
         Ok(())
     }
@@ -42,15 +52,16 @@ impl Change {
         match self {
             Self::Converge(change) => &change.name,
             Self::ImportImage(image) => &image.alias,
-            Self::CopyImage { alias: name, .. } | Self::Start(name) | Self::Stop(name) | Self::Delete(name) => name,
+            Self::Start(instance) | Self::Stop(instance) => &instance.name,
+            Self::CopyImage { alias: name, .. } | Self::Delete(name) => name,
         }
     }
 
     /// What becomes of the status, where that is what changes.
-    fn status(&self) -> Option<(&'static str, &'static str)> {
+    fn status(&self) -> Option<(&str, &'static str)> {
         match self {
-            Self::Start(_) => Some(("Stopped", "Running")),
-            Self::Stop(_) => Some(("Running", "Stopped")),
+            Self::Start(instance) => Some((&instance.before, "Running")),
+            Self::Stop(instance) => Some((&instance.before, "Stopped")),
             _ => None,
         }
     }
@@ -62,8 +73,9 @@ impl fmt::Display for Change {
             Self::CopyImage { alias, .. } => write!(f, "copy image {alias} from project default"),
             Self::ImportImage(image) => write!(f, "import image {}", image.alias),
             Self::Converge(change) => change.fmt(f),
-            Self::Start(name) => write!(f, "start instance {name}"),
-            Self::Stop(name) => write!(f, "stop instance {name}"),
+            Self::Start(Move { name, before }) if before != "Stopped" => write!(f, "start instance {name}, which is {before}"),
+            Self::Start(Move { name, .. }) => write!(f, "start instance {name}"),
+            Self::Stop(Move { name, .. }) => write!(f, "stop instance {name}"),
             Self::Delete(name) => write!(f, "delete instance {name}"),
         }
     }

@@ -7,6 +7,8 @@ use converge::{Explain, Explanation};
 pub(crate) enum Error {
     #[error("neither project {project} nor project default has an image {alias}")]
     NoImage { alias: String, project: String },
+    #[error("instance {name} is a {found}, not a {wanted}")]
+    OtherType { name: String, found: String, wanted: String },
 }
 
 impl Explain for Error {
@@ -15,6 +17,8 @@ impl Explain for Error {
             Self::NoImage { .. } => Explanation::new("IMAGE_NOT_FOUND")
                 .hint("import it with `lxc image import`, or use image_source: server")
                 .prerequisite(),
+            Self::OtherType { .. } => Explanation::new("INSTANCE_TYPE_MISMATCH")
+                .hint("it was settled when the instance was made; delete the instance, or choose another bootstrap_instance_name"),
         }
     }
 }

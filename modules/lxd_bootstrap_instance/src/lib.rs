@@ -9,23 +9,26 @@ use ::bundle::{InstanceImage, Location};
 use ansible::{OptionError, Run, Step};
 use converge::{Failure, Section};
 use lab::{
-    keys,
+    Keys, keys,
     lifecycle::{self, PHASE_KEY},
     names, profiles,
 };
-use lxd::{Client, Connection, Declared, Instance, Tagged};
+use lxd::{Client, Connection, Declared, Instance, Power, Tagged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use smart_default::SmartDefault;
 use survey::{Addresses, Family};
 
-use crate::{change::Change, error::Error};
+use crate::{
+    change::{Change, Move},
+    error::Error,
+};
 
 /// Converge the instance that carries the bootstrap cluster.
 ///
 /// The instance is an unprivileged container in the lab's project. Its configuration keys and devices that this step does not declare
-/// are left alone; devices that it declared once and does not any more are removed.
+/// are left alone; what it declared once and does not any more is removed.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LxdBootstrapInstance {
@@ -159,8 +162,13 @@ pub struct InstanceFacts {
     pub image_fingerprint: Option<String>,
 }
 
-/// On the instance: which devices this step declared, so that one that is declared no more is known from a foreign one.
-const MANAGED_DEVICES: &str = "user.k8slab.managed-devices";
+/// On the instance: what its image was called when it was made.
+const IMAGE_ALIAS: &str = "user.k8slab.image-alias";
+
+/// What tells the lab's own instance from others.
+fn own_keys() -> Keys {
+    keys::set([(names::OWNER_KEY, names::BOOTSTRAP_ROLE)])
+}
 
 impl Step for LxdBootstrapInstance {
     const NAME: &'static str = "lxd_bootstrap_instance";
@@ -175,12 +183,16 @@ impl Step for LxdBootstrapInstance {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let required = keys::set(self.marks());
-        Ok(OptionError::refuse_overrides("config", &self.config, &required)?)
+        Ok(OptionError::refuse_overrides("config", &self.config, &own_keys())?)
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
         let converged = run.section(&BootstrapInstance(self)).await?;
+        let made_by = converged.live.as_ref().and_then(|live| live.instance.as_ref()?.object.config.get(IMAGE_ALIAS));
+        if let Some(alias) = made_by.filter(|alias| **alias != self.image_alias && self.bundle.bundle.is_none()) {
+            let (name, wanted) = (&self.name, &self.image_alias);
+            run.warn(format!("instance {name} was made of image {alias}; image {wanted} counts when it is made anew"));
+        }
         let created = converged.changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
         run.verify(self.facts(converged.live, created)).await
     }
@@ -195,29 +207,23 @@ impl LxdBootstrapInstance {
         [profiles::BASE, profiles::BOOTSTRAP].into_iter().chain(self.extra_profiles.iter().map(String::as_str)).collect()
     }
 
-    /// What tells the lab's own instance from others.
-    fn marks(&self) -> [(&'static str, String); 2] {
-        let devices = self.devices.keys().map(String::as_str).collect::<Vec<_>>().join(",");
-        [(names::OWNER_KEY, names::BOOTSTRAP_ROLE.to_owned()), (MANAGED_DEVICES, devices)]
+    fn declare(&self, live: &Live) -> Declared<Instance> {
+        let own = Declared {
+            config: own_keys(),
+            at_creation: keys::set([(IMAGE_ALIAS, self.image_name(live))]),
+            creation: [("type".to_owned(), json!(self.kind)), ("source".to_owned(), self.source(live))].into_iter().collect(),
+            // An ephemeral instance would be gone once it stops.
+            fields: [("profiles".to_owned(), json!(self.profiles())), ("ephemeral".to_owned(), json!(false))].into_iter().collect(),
+            ..Declared::new(&self.name, "k8slab: bootstrap cluster")
+        };
+        own.with_additions(&self.config, &self.devices)
     }
 
-    fn declare(&self, live: &Live) -> Declared<Instance> {
-        let mut config = keys::set(self.config.clone());
-        // LXD drops a key whose value is empty.
-        config.extend(keys::set(self.marks().into_iter().filter(|(_, value)| !value.is_empty())));
-        let once_declared = live.instance.iter().filter_map(|live| live.object.config.get(MANAGED_DEVICES));
-        let once_declared = once_declared.flat_map(|names| names.split(','));
-        let mut devices: lab::Devices = once_declared.map(|name| (name.to_owned(), None)).collect();
-        if !devices.is_empty() && self.devices.is_empty() {
-            config.insert(MANAGED_DEVICES.to_owned(), None);
-        }
-        devices.extend(self.devices.iter().map(|(name, keys)| (name.clone(), Some(keys::set(keys.clone())))));
-        Declared {
-            config,
-            devices,
-            creation: [("type".to_owned(), json!(self.kind)), ("source".to_owned(), self.source(live))].into_iter().collect(),
-            fields: [("profiles".to_owned(), json!(self.profiles()))].into_iter().collect(),
-            ..Declared::new(&self.name, "k8slab: bootstrap cluster")
+    /// What the image is called: a bundle's has its own name.
+    fn image_name(&self, live: &Live) -> String {
+        match live.image.as_ref().map(|image| &image.place) {
+            Some(Place::Bundle(image)) => image.alias.clone(),
+            _ => self.image_alias.clone(),
         }
     }
 
@@ -337,13 +343,23 @@ impl Section for BootstrapInstance<'_> {
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
         let step = self.0;
         let name = || step.name.clone();
-        let running = live.instance.as_ref().is_some_and(|live| live.object.status == "Running");
+        // One that is still to be made is stopped at first.
+        let power = live.instance.as_ref().map_or(Power::Stopped, |live| live.object.power());
+        let before = || live.instance.as_ref().map_or_else(|| "Stopped".to_owned(), |live| live.object.status.clone());
+        let from = || Move { name: name(), before: before() };
         if step.state == State::Absent {
-            let halt = running.then(|| Change::Stop(name()));
+            let halt = (power != Power::Stopped).then(|| Change::Stop(from()));
             return Ok(halt.into_iter().chain(live.instance.as_ref().map(|_| Change::Delete(name()))).collect());
         }
         lifecycle::may_bootstrap(live.phase.as_deref(), step.allow_rebootstrap)
             .map_err(|phase| survey::Error::Pivoted { project: step.project.clone(), phase })?;
+        let wanted = json!(step.kind);
+        if let Some(found) = &live.instance
+            && wanted != found.object.kind.as_str()
+        {
+            let (found, wanted) = (found.object.kind.clone(), wanted.as_str().unwrap_or_default().to_owned());
+            return Err(Error::OtherType { name: name(), found, wanted }.into());
+        }
         let mut changes = Vec::new();
         match live.image.as_ref().map(|image| &image.place) {
             Some(Place::DefaultProject) => {
@@ -355,8 +371,8 @@ impl Section for BootstrapInstance<'_> {
         }
         changes.extend(step.declare(live).compare(live.instance.as_ref()).map(|change| Change::Converge(Box::new(change))));
         match step.state {
-            State::Started if !running => changes.push(Change::Start(name())),
-            State::Stopped if running => changes.push(Change::Stop(name())),
+            State::Started if power != Power::Running => changes.push(Change::Start(from())),
+            State::Stopped if power != Power::Stopped => changes.push(Change::Stop(from())),
             _ => {}
         }
         Ok(changes)

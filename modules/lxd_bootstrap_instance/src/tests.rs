@@ -22,6 +22,7 @@ fn bundled() -> Place {
 fn live(bend: impl FnOnce(&mut Instance)) -> Live {
     let mut object = Instance {
         name: "capi-bootstrap-0".into(),
+        kind: "container".into(),
         description: "k8slab: bootstrap cluster".into(),
         status: "Running".into(),
         profiles: vec!["capi-base".into(), "capi-bootstrap".into()],
@@ -67,6 +68,33 @@ fn plans() {
         ("to be there but not to run", State::Stopped, image(Place::Project), "create instance capi-bootstrap-0"),
         ("as desired", State::Started, live(|_| ()), ""),
         ("stopped", State::Started, live(|live| live.status = "Stopped".into()), "start instance capi-bootstrap-0"),
+        ("frozen", State::Started, live(|live| live.status = "Frozen".into()), "start instance capi-bootstrap-0, which is Frozen"),
+        (
+            "in an error",
+            State::Started,
+            live(|live| live.status = "Error".into()),
+            "start instance capi-bootstrap-0, which is Error",
+        ),
+        ("ready", State::Started, live(|live| live.status = "Ready".into()), ""),
+        ("frozen, to be stopped", State::Stopped, live(|live| live.status = "Frozen".into()), "stop instance capi-bootstrap-0"),
+        (
+            "frozen, to go",
+            State::Absent,
+            live(|live| live.status = "Frozen".into()),
+            "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0",
+        ),
+        (
+            "gone once it stops",
+            State::Started,
+            live(|live| live.ephemeral = true),
+            "instance capi-bootstrap-0: ephemeral: true -> false",
+        ),
+        (
+            "of another type",
+            State::Started,
+            live(|live| live.kind = "virtual-machine".into()),
+            "INSTANCE_TYPE_MISMATCH: instance capi-bootstrap-0 is a virtual-machine, not a container",
+        ),
         ("to be stopped", State::Stopped, live(|_| ()), "stop instance capi-bootstrap-0"),
         ("to go", State::Absent, live(|_| ()), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
         ("gone", State::Absent, Live::default(), ""),
@@ -83,7 +111,7 @@ fn plans() {
             State::Started,
             live(|live| {
                 live.devices.insert("k3s-api".into(), device("proxy"));
-                live.config.insert(MANAGED_DEVICES.into(), "k3s-api".into());
+                live.config.insert("user.k8slab.managed-devices".into(), "k3s-api".into());
             }),
             "instance capi-bootstrap-0: user.k8slab.managed-devices: k3s-api -> (unset), device k3s-api: present -> (none)",
         ),

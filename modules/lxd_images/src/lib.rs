@@ -17,8 +17,8 @@ use crate::change::Change;
 
 /// Converge the instance images of an offline bundle in the lab's project.
 ///
-/// Every image of the bundle is there under its alias. An image that an earlier bundle had under the same alias goes; instances
-/// that were made from it do not need it. Without a bundle there is nothing to do: LXD then takes images from their servers.
+/// Every image of the bundle is there under its alias. An image that an earlier bundle had under the same alias goes, unless another
+/// alias leads to it; instances that were made from it do not need it. Without a bundle there is nothing to do: LXD then takes images from their servers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LxdImages {
@@ -128,7 +128,11 @@ impl Section for Images<'_> {
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
-        let mut changes = Vec::new();
+        let is_wanted = |fingerprint: &String| self.wanted.iter().any(|image| image.fingerprint == *fingerprint);
+        // An alias that stays as it is, a person's own say, keeps its image.
+        let moves = |alias: &String| self.wanted.iter().any(|image| image.alias == *alias);
+        let is_kept = |fingerprint: &String| live.aliases.iter().any(|(alias, target)| target == fingerprint && !moves(alias));
+        let (mut changes, mut outdated) = (Vec::new(), BTreeMap::new());
         for image in self.wanted {
             let target = live.aliases.get(&image.alias);
             if target == Some(&image.fingerprint) {
@@ -139,10 +143,11 @@ impl Section for Images<'_> {
             }
             let (alias, fingerprint) = (image.alias.clone(), image.fingerprint.clone());
             changes.push(Change::Point { alias: alias.clone(), before: target.cloned(), fingerprint });
-            let is_wanted = |fingerprint: &String| self.wanted.iter().any(|image| image.fingerprint == *fingerprint);
-            let outdated = target.filter(|target| live.images.get(*target) == Some(&true) && !is_wanted(target));
-            changes.extend(outdated.map(|fingerprint| Change::Delete { alias, fingerprint: fingerprint.clone() }));
+            let ours = target.filter(|target| live.images.get(*target) == Some(&true) && !is_wanted(target) && !is_kept(target));
+            outdated.extend(ours.map(|fingerprint| (fingerprint.clone(), alias)));
         }
+        // Deleted at last, when nothing leads to them any more.
+        changes.extend(outdated.into_iter().map(|(fingerprint, alias)| Change::Delete { alias, fingerprint }));
         Ok(changes)
     }
 
@@ -177,6 +182,12 @@ mod tests {
                 &[("haproxy", "bb")],
                 &[("bb", true)],
                 "import image haproxy; point alias haproxy to aa; delete image bb, which haproxy was",
+            ),
+            (
+                "an earlier bundle's that somebody else uses, too",
+                &[("haproxy", "bb"), ("mine", "bb")],
+                &[("bb", true)],
+                "import image haproxy; point alias haproxy to aa",
             ),
             ("somebody's own", &[("haproxy", "bb")], &[("bb", false)], "import image haproxy; point alias haproxy to aa"),
             ("something else", &[("debian", "bb")], &[("aa", false), ("bb", true)], "point alias haproxy to aa"),

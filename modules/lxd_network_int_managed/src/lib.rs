@@ -239,11 +239,15 @@ impl Network {
         let mut config = self.config().unwrap_or_default();
         // LXD replaces `auto` by an address of its choice, which then is as good as any.
         config.retain(|key, value| value.as_deref() != Some("auto") || live.is_none_or(|live| !live.config.contains_key(key)));
-        Declared {
-            config,
+        let is_own = |key: &str| key == IPV4 || key == IPV6 || required().contains_key(key);
+        let (own, added): (Keys, Keys) = config.into_iter().partition(|(key, _)| is_own(key));
+        let added = added.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let own = Declared {
+            config: own,
             creation: [("type".to_owned(), json!(self.kind))].into_iter().collect(),
             ..Declared::new(&self.name, &self.description)
-        }
+        };
+        own.with_additions(&added, &lxd::Devices::new())
     }
 }
 

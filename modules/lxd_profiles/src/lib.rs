@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 use ansible::{OptionError, Run, Step};
 use converge::{Failure, Section};
 use lab::{
-    Isolation, keys, names,
+    Isolation, names,
     profiles::{self, BASE, BOOTSTRAP, CONTROL_PLANE, Surroundings},
 };
 use lxd::{Client, Connection, Declared, ObjectChange, Tagged};
@@ -187,13 +187,10 @@ impl LxdProfiles {
         }
     }
 
-    fn declare(&self, mut profile: profiles::Profile) -> Declared<lxd::Profile> {
+    fn declare(&self, profile: profiles::Profile) -> Declared<lxd::Profile> {
         let (config, devices) = self.extras(profile.name);
-        profile.config.extend(keys::set(config.clone()));
-        for (name, added) in devices {
-            profile.devices.entry(name.clone()).or_default().get_or_insert_default().extend(keys::set(added.clone()));
-        }
-        Declared { config: profile.config, devices: profile.devices, ..Declared::new(profile.name, profile.description) }
+        let own = Declared { config: profile.config, devices: profile.devices, ..Declared::new(profile.name, profile.description) };
+        own.with_additions(config, devices)
     }
 
     async fn client(&self) -> Result<Client, Failure> {

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use converge::{Failure, Wait};
-use lxd::{Client, Error, Instance, ObjectChange, State};
+use lxd::{Client, Error, Instance, ObjectChange, Power};
 use serde_json::{Value, json};
 
 use crate::{LxdProfiles, RestartPolicy};
 
-/// On an instance: the first process of the run that has to end before its profiles are what it runs with. After a restart the
-/// process is another, and the mark has no meaning any more.
+/// On an instance: the first process of the run that has to end before its profiles are what it runs with. Where the process is
+/// another the mark has no meaning any more; where there is none, a restart has left the instance stopped.
 const MARK: &str = "user.k8slab.restart-pending";
 
 /// One thing that this step does.
@@ -20,6 +20,8 @@ pub(crate) enum Change {
     Mark { instance: String },
     /// An instance is restarted.
     Restart { instance: String },
+    /// An instance is started that a restart has left stopped.
+    Start { instance: String },
 }
 
 impl Change {
@@ -28,23 +30,27 @@ impl Change {
     }
 
     pub(crate) fn restarted(&self) -> Option<&str> {
-        if let Self::Restart { instance } = self { Some(instance) } else { None }
+        if let Self::Restart { instance } | Self::Start { instance } = self { Some(instance) } else { None }
     }
 
     pub(crate) async fn apply(&self, step: &LxdProfiles, client: &Client) -> Result<(), Failure> {
         match self {
-            Self::Profile(change) => Ok(change.apply(client).await?),
+            Self::Profile(change) => match change.apply(client).await {
+                // What is saved and not in force is pending, until it is.
+                Err(error) => {
+                    if let Some(named) = error.not_in_force() {
+                        mark_users(client, &change.name, &named).await?;
+                    }
+                    Err(error.into())
+                }
+                Ok(()) => Ok(()),
+            },
             Self::Mark { instance } => {
                 let process = client.instance_state(instance).await?.pid;
-                let path = format!("instances/{instance}");
-                let live = client.get::<Instance>(&path).await?;
-                // A merge without a description clears it on LXD 5.0.
-                let body = json!({"description": live.object.description, "config": {MARK: process.to_string()}});
-                client.patch(&path, &body, live.etag.as_deref()).await?;
-                Ok(())
+                Ok(set_mark(client, instance, &process.to_string()).await?)
             }
-            Self::Restart { instance } => {
-                client.set_instance_state(instance, State::Restart).await?;
+            Self::Restart { instance } | Self::Start { instance } => {
+                client.restart_instance(instance).await?;
                 let interface = &step.internal_ifname;
                 let wait = Wait::for_condition(
                     format!("{instance}: an address on {interface} after the restart"),
@@ -55,10 +61,33 @@ impl Change {
                     let there = state.global_addresses(interface).next().is_some();
                     Ok::<_, Error>(if there { Ok(()) } else { Err(state.describe(interface)) })
                 };
-                Ok(wait.until(look).await?)
+                wait.until(look).await?;
+                Ok(set_mark(client, instance, "").await?)
             }
         }
     }
+}
+
+/// Notes on the running instances of a profile that they do not have what it says: those that the server names, or all.
+async fn mark_users(client: &Client, profile: &str, named: &[String]) -> Result<(), Error> {
+    for instance in client.list::<Instance>().await? {
+        let affected =
+            if named.is_empty() { instance.profiles.iter().any(|used| used == profile) } else { named.contains(&instance.name) };
+        if affected && instance.power() != Power::Stopped {
+            let process = client.instance_state(&instance.name).await?.pid;
+            set_mark(client, &instance.name, &process.to_string()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes something on an instance; nothing takes the note away.
+async fn set_mark(client: &Client, instance: &str, mark: &str) -> Result<(), Error> {
+    let path = format!("instances/{instance}");
+    let live = client.get::<Instance>(&path).await?;
+    // A merge without a description clears it on LXD 5.0.
+    let body = json!({"description": live.object.description, "config": {MARK: mark}});
+    client.patch(&path, &body, live.etag.as_deref()).await.map(drop)
 }
 
 impl fmt::Display for Change {
@@ -67,6 +96,7 @@ impl fmt::Display for Change {
             Self::Profile(change) => change.fmt(f),
             Self::Mark { instance } => write!(f, "instance {instance}: mark for a restart"),
             Self::Restart { instance } => write!(f, "restart instance {instance}"),
+            Self::Start { instance } => write!(f, "start instance {instance}, which a restart has left stopped"),
         }
     }
 }
@@ -75,7 +105,7 @@ impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Profile(change) => change.object(),
-            Self::Mark { instance } | Self::Restart { instance } => format!("instance {instance}"),
+            Self::Mark { instance } | Self::Restart { instance } | Self::Start { instance } => format!("instance {instance}"),
         }
     }
 
@@ -84,6 +114,7 @@ impl converge::Change for Change {
             Self::Profile(change) => change.before(),
             Self::Mark { .. } => json!({"restart": "not needed"}),
             Self::Restart { .. } => json!({"restart": "pending"}),
+            Self::Start { .. } => json!({"restart": "failed"}),
         }
     }
 
@@ -91,21 +122,22 @@ impl converge::Change for Change {
         match self {
             Self::Profile(change) => change.after(),
             Self::Mark { .. } => json!({"restart": "pending"}),
-            Self::Restart { .. } => json!({"restart": "done"}),
+            Self::Restart { .. } | Self::Start { .. } => json!({"restart": "done"}),
         }
     }
 }
 
-/// The running instances of the project.
+/// The instances of the project that run, or should.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restarts(pub(crate) BTreeMap<String, Running>);
 
-/// A running instance, as far as restarts go.
-#[derive(Clone, Debug, Default)]
+/// An instance that runs or should, as far as restarts go.
+#[derive(Clone, Debug)]
 pub(crate) struct Running {
     pub profiles: Vec<String>,
     pub marked: bool,
     pub owner: Owner,
+    pub power: Power,
 }
 
 /// Who made an instance, which decides whether a restart is this step's business.
@@ -124,13 +156,16 @@ impl Restarts {
             Err(error) if error.is_not_found() => Vec::new(),
             listed => listed?,
         };
-        for instance in instances.into_iter().filter(|instance| instance.status == "Running") {
-            let owner = owner(&instance);
+        for instance in instances {
+            let (owner, power) = (owner(&instance), instance.power());
             let marked = match instance.config.get(MARK) {
+                Some(_) if power == Power::Stopped => true,
                 Some(process) => *process == client.instance_state(&instance.name).await?.pid.to_string(),
                 None => false,
             };
-            running.insert(instance.name, Running { profiles: instance.profiles, marked, owner });
+            if marked || power != Power::Stopped {
+                running.insert(instance.name, Running { profiles: instance.profiles, marked, owner, power });
+            }
         }
         Ok(Self(running))
     }
@@ -148,15 +183,21 @@ impl Restarts {
                 Owner::ClusterApi => policy == RestartPolicy::Nodes,
                 Owner::Other => false,
             };
-            if allowed && (affected || running.marked) {
-                restarts.push(Change::Restart { instance: name.clone() });
+            let instance = name.clone();
+            match running.power {
+                // One that somebody has frozen is not set going.
+                _ if !allowed || !(affected || running.marked) => {}
+                Power::Running => restarts.push(Change::Restart { instance }),
+                Power::Stopped => restarts.push(Change::Start { instance }),
+                Power::Frozen | Power::Broken | Power::Changing => {}
             }
         }
         (marks, restarts)
     }
 
     pub(crate) fn pending(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, running)| running.marked).map(|(name, _)| name.as_str())
+        let pending = self.0.iter().filter(|(_, running)| running.marked && running.power != Power::Stopped);
+        pending.map(|(name, _)| name.as_str())
     }
 }
 

@@ -1,4 +1,5 @@
 use lab::profiles::WORKER;
+use lxd::Power;
 
 use super::*;
 use crate::restart::{Owner, Running};
@@ -19,7 +20,7 @@ fn live(step: &LxdProfiles) -> Live {
 }
 
 fn running(owner: Owner, profile: &str, marked: bool) -> Running {
-    Running { profiles: vec![BASE.into(), profile.into()], marked, owner }
+    Running { profiles: vec![BASE.into(), profile.into()], marked, owner, power: Power::Running }
 }
 
 fn plan(step: &LxdProfiles, live: &Live) -> String {
@@ -115,6 +116,21 @@ fn a_restart_that_a_run_left_behind_is_made_up_for() {
 }
 
 #[test]
+fn a_restart_is_for_what_runs_or_was_left_stopped_by_one() {
+    let step = LxdProfiles::default();
+    for (power, expected) in [
+        (Power::Running, "restart instance mine"),
+        (Power::Stopped, "start instance mine, which a restart has left stopped"),
+        (Power::Frozen, ""),
+        (Power::Changing, ""),
+    ] {
+        let mut live = live(&step);
+        live.restarts.0 = [("mine".into(), Running { power, ..running(Owner::Lab, BOOTSTRAP, true) })].into();
+        assert_eq!(plan(&step, &live), expected, "{power:?}");
+    }
+}
+
+#[test]
 fn additions_extend_and_do_not_weaken() {
     let with = |config: &[(&str, &str)], device: Option<(&str, &[(&str, &str)])>| {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect::<Config>();
@@ -136,5 +152,6 @@ fn additions_extend_and_do_not_weaken() {
         assert_eq!(step.preflight().err().map(|failure| failure.code), expected, "{case}");
     }
     let plan = plan(&with(&[("limits.cpu", "2")], None), &live(&LxdProfiles::default()));
-    assert_eq!(plan, "profile capi-worker: limits.cpu: (unset) -> 2");
+    let expected = "profile capi-worker: limits.cpu: (unset) -> 2, user.k8slab.managed-config: (unset) -> limits.cpu";
+    assert_eq!(plan, expected);
 }

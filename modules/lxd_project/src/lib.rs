@@ -108,9 +108,9 @@ impl LxdProject {
     fn declare(&self, server: &Server) -> Declared<lxd::Project> {
         let mut config = self.catalogue(server.clustered);
         config.retain(|key, _| !server.unknown_keys.contains(key));
-        config.extend(lab::keys::set(self.extra_restrictions.clone()));
-        config.extend(lab::keys::set(self.limits_instances.map(|limit| ("limits.instances", limit.to_string()))));
-        Declared { config, ..Declared::new(&self.name, &self.description) }
+        let mut added: Config = self.extra_restrictions.clone();
+        added.extend(self.limits_instances.map(|limit| ("limits.instances".to_owned(), limit.to_string())));
+        Declared { config, ..Declared::new(&self.name, &self.description) }.with_additions(&added, &lxd::Devices::new())
     }
 
     async fn facts(&self, last: Option<Live>, created: bool) -> Result<Facts, Failure> {

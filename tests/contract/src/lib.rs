@@ -32,7 +32,7 @@ pub mod trial;
 mod web;
 
 pub use authority::SelfSigned;
-pub use disk::Disk;
+pub use disk::{Disk, Mounted};
 pub use impostor::{Impostor, Speech};
 pub use inside::listen_inside;
 pub use kubernetes::{Kubernetes, Stumble};

@@ -114,13 +114,11 @@ impl Wire {
         let effect = fault::due(&mut lock(&self.armed), &request);
         match effect {
             None => self.forward(request).await,
-            Some(Effect::Refuse { status, message }) => Reply::Whole(json_response(
-                status,
-                &json!({
-                    "type": "error", "status": "", "status_code": 0,
-                    "operation": "", "error_code": status, "error": message, "metadata": null,
-                }),
-            )),
+            Some(Effect::Refuse { status, message }) => Reply::Whole(refusal(status, &message)),
+            Some(Effect::RefuseAfter { status, message }) => {
+                self.forward(request).await;
+                Reply::Whole(refusal(status, &message))
+            }
             Some(Effect::FailOperation { error }) => Reply::Whole(self.accept_and_fail(&error)),
             Some(Effect::Say { status, content_type, body }) => Reply::Whole(
                 Response::builder()
@@ -198,6 +196,16 @@ impl Wire {
         failed.insert(path, operation);
         response
     }
+}
+
+fn refusal(status: u16, message: &str) -> Response<Bytes> {
+    json_response(
+        status,
+        &json!({
+            "type": "error", "status": "", "status_code": 0,
+            "operation": "", "error_code": status, "error": message, "metadata": null,
+        }),
+    )
 }
 
 fn json_response(status: u16, body: &Value) -> Response<Bytes> {

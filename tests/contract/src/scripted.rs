@@ -128,6 +128,19 @@ impl Scripted {
         self.model.lock().endpoint.delay = delay;
     }
 
+    /// Has LXD lose hold of an instance.
+    pub fn break_instance(&self, project: &str, name: &str) {
+        let mut model = self.model.lock();
+        let instance = model.instance_mut(project, name).unwrap_or_else(|_| panic!("there is no instance {name}"));
+        instance.broken = true;
+    }
+
+    /// Has the making of a pool end halfway.
+    pub fn break_pool(&self, name: &str) {
+        let mut model = self.model.lock();
+        model.pools.get_mut(name).unwrap_or_else(|| panic!("there is no pool {name}")).errored = true;
+    }
+
     /// Says how the programs inside instances behave from now on.
     pub fn guests(&self, guests: Guests) {
         self.model.lock().guests = guests;

@@ -60,6 +60,7 @@ pub(super) struct Armed {
 
 pub(super) enum Effect {
     Refuse { status: u16, message: String },
+    RefuseAfter { status: u16, message: String },
     FailOperation { error: String },
     Say { status: u16, content_type: &'static str, body: String },
     Delay(Duration),
@@ -101,6 +102,11 @@ impl<'a> Trigger<'a> {
     /// LXD refuses the request.
     pub fn refuse(self, status: u16, message: &str) {
         self.arm(Effect::Refuse { status, message: message.to_owned() });
+    }
+
+    /// LXD carries the request out, and refuses it all the same.
+    pub fn refuse_after(self, status: u16, message: &str) {
+        self.arm(Effect::RefuseAfter { status, message: message.to_owned() });
     }
 
     /// LXD accepts the request with 202 and its operation fails.

@@ -20,6 +20,11 @@ pub(super) struct Instance {
     pub(super) profiles: Vec<String>,
     /// When it was started and the number of its process; none when it does not run.
     started: Option<(Instant, u32)>,
+    /// It runs and does nothing.
+    frozen: bool,
+    /// LXD has lost hold of it.
+    pub(super) broken: bool,
+    ephemeral: bool,
     pub(super) guest: Guest,
     /// The last octet of its addresses.
     host_number: u8,
@@ -31,7 +36,7 @@ impl Instance {
     }
 
     fn writable(&self) -> Value {
-        json!(["x86_64", self.config, self.devices, false, self.profiles])
+        json!(["x86_64", self.config, self.devices, self.ephemeral, self.profiles])
     }
 }
 
@@ -62,7 +67,7 @@ impl Model {
         let (status, status_code) = status(instance);
         let mut view = json!({
             "name": name, "description": instance.description, "project": project, "type": "container", "architecture": "x86_64",
-            "ephemeral": false, "stateful": false, "location": "none", "created_at": super::EPOCH, "last_used_at": super::EPOCH,
+            "ephemeral": instance.ephemeral, "stateful": false, "location": "none", "created_at": super::EPOCH, "last_used_at": super::EPOCH,
             "status": status, "status_code": status_code, "profiles": instance.profiles,
             "config": instance.config, "devices": instance.devices,
             "expanded_config": self.expanded_config(project, instance),
@@ -172,6 +177,9 @@ impl Model {
             devices: body.devices()?.unwrap_or_default(),
             profiles,
             started: None,
+            frozen: false,
+            broken: false,
+            ephemeral: body.field("ephemeral").and_then(Value::as_bool).unwrap_or_default(),
             guest: Guest::default(),
             host_number: u8::try_from(self.instances.len() + 2).unwrap_or(254),
         };
@@ -250,6 +258,7 @@ impl Model {
             description: body.text("description")?.unwrap_or_default(),
             config: without_empty(body.config("config")?.unwrap_or_default()),
             devices: body.devices()?.unwrap_or_default(),
+            ephemeral: body.field("ephemeral").and_then(Value::as_bool).unwrap_or_default(),
             profiles,
             ..current
         };
@@ -277,6 +286,7 @@ impl Model {
         if let Some(profiles) = body.texts("profiles")? {
             updated.profiles = profiles;
         }
+        updated.ephemeral = body.field("ephemeral").and_then(Value::as_bool).unwrap_or(updated.ephemeral);
         updated.config.extend(body.config("config")?.unwrap_or_default());
         updated.config = without_empty(updated.config);
         updated.devices = self.patched_devices(updated.devices, body.devices()?);
@@ -308,6 +318,8 @@ impl Model {
             "start" => "Starting instance",
             "stop" => "Stopping instance",
             "restart" => "Restarting instance",
+            "freeze" => "Freezing instance",
+            "unfreeze" => "Unfreezing instance",
             _ => return Err(Refusal::bad_request(format!("Unknown action: '{action}'"))),
         };
         let name = name.to_owned();
@@ -316,8 +328,10 @@ impl Model {
             description,
             resources,
             Box::new(move |model| {
-                let running = model.instance(&project, &name)?.started.is_some();
+                let instance = model.instance_mut(&project, &name)?;
+                let running = instance.started.is_some();
                 match (action.as_str(), running) {
+                    ("freeze" | "unfreeze", true) => instance.frozen = action == "freeze",
                     ("start", true) => return Err(Refusal::bad_request("The instance is already running")),
                     ("stop" | "restart", false) => return Err(Refusal::bad_request("The instance is already stopped")),
                     ("start" | "restart", _) => model.start_instance(&project, &name)?,
@@ -329,15 +343,10 @@ impl Model {
     }
 
     fn start_instance(&mut self, project: &str, name: &str) -> Result<(), Refusal> {
-        let devices = self.expanded_devices(project, self.instance(project, name)?);
-        for (device, options) in &devices {
-            if let Some(parent) = options.get("parent")
-                && !self.networks.contains_key(parent)
-            {
-                return Err(Refusal::internal(format!(
-                    "Failed to start device \"{device}\": Parent device \"{parent}\" doesn't exist"
-                )));
-            }
+        if let Err(refusal) = self.check_parents(&self.expanded_devices(project, self.instance(project, name)?)) {
+            // A restart has stopped it by then.
+            self.instance_mut(project, name)?.started = None;
+            return Err(refusal);
         }
         self.last_process += 1;
         let process = self.last_process;
@@ -351,9 +360,22 @@ impl Model {
         Ok(())
     }
 
+    /// Whether the bridges that devices want to be on are there.
+    pub(super) fn check_parents(&self, devices: &Devices) -> Result<(), Refusal> {
+        let lost = devices.iter().find_map(|(device, options)| {
+            let parent = options.get("parent").filter(|parent| !self.networks.contains_key(*parent))?;
+            Some(format!("Failed to start device \"{device}\": Parent device \"{parent}\" doesn't exist"))
+        });
+        lost.map_or(Ok(()), |message| Err(Refusal::internal(message)))
+    }
+
     fn stop_instance(&mut self, project: &str, name: &str) -> Result<(), Refusal> {
         let instance = self.instance_mut(project, name)?;
-        instance.started = None;
+        if instance.ephemeral {
+            self.instances.remove(&(project.to_owned(), name.to_owned()));
+            return Ok(());
+        }
+        (instance.started, instance.frozen, instance.broken) = (None, false, false);
         instance.guest.power_off();
         instance.config.insert("volatile.last_state.power".to_owned(), "STOPPED".to_owned());
         Ok(())
@@ -382,7 +404,12 @@ impl Model {
 }
 
 fn status(instance: &Instance) -> (&'static str, u16) {
-    if instance.started.is_some() { ("Running", 103) } else { ("Stopped", 102) }
+    match instance.started {
+        _ if instance.broken => ("Error", 112),
+        Some(_) if instance.frozen => ("Frozen", 110),
+        Some(_) => ("Running", 103),
+        None => ("Stopped", 102),
+    }
 }
 
 fn resources(name: &str) -> Value {

@@ -18,6 +18,8 @@ pub(super) struct Pool {
     config: Config,
     /// False while an operation is at it.
     made: bool,
+    /// Making it ended halfway.
+    pub(super) errored: bool,
 }
 
 impl Pool {
@@ -36,7 +38,7 @@ impl Model {
         json!({
             "name": name, "driver": pool.driver, "description": pool.description, "config": pool.config,
             "used_by": if used_by.is_empty() { Value::Null } else { json!(used_by) },
-            "status": if pool.made { "Created" } else { "Pending" }, "locations": ["none"],
+            "status": if pool.errored { "Errored" } else if pool.made { "Created" } else { "Pending" }, "locations": ["none"],
         })
     }
 
@@ -88,7 +90,13 @@ impl Model {
         }
         let announced = self.personality.is_async() && !self.pools.contains_key(&name);
         if announced {
-            let pending = Pool { driver: driver.clone(), description: description.clone(), config: config.clone(), made: false };
+            let pending = Pool {
+                driver: driver.clone(),
+                description: description.clone(),
+                config: config.clone(),
+                made: false,
+                errored: false,
+            };
             self.pools.insert(name.clone(), pending);
         }
         let path = format!("/1.0/storage-pools/{name}");
@@ -110,13 +118,20 @@ impl Model {
             return Err(Refusal::internal("Unknown driver"));
         }
         self.check_pool_config(&driver, &config).map_err(|refusal| Refusal::internal(refusal.message))?;
-        if self.pools.contains_key(&name) {
+        // What was not finished is gone on with.
+        if self.pools.get(&name).is_some_and(|pool| !pool.errored) {
             return Err(Refusal::conflict("The storage pool already exists: The record already exists"));
         }
-        let source = config.get("source").cloned().unwrap_or_else(|| format!("/var/lib/lxd/disks/{name}.img"));
+        let given = config.get("source").cloned();
+        let made = || {
+            if driver == "dir" { format!("/var/lib/lxd/storage-pools/{name}") } else { format!("/var/lib/lxd/disks/{name}.img") }
+        };
+        let source = given.clone().unwrap_or_else(made);
         let wipe = config.remove("source.wipe").is_some_and(|wipe| is_true(&wipe));
         if driver == "dir" {
-            self.check_folder(&source)?;
+            if given.is_some() {
+                self.check_folder(&source)?;
+            }
             config.insert("source".to_owned(), source);
         } else {
             format_device(&name, &source, wipe)?;
@@ -124,9 +139,9 @@ impl Model {
             let by_uuid = self.personality.is_async() && source.starts_with("/dev/");
             let known_as = if by_uuid { "5c2f1d6e-0000-4000-8000-000000000001".to_owned() } else { source.clone() };
             config.insert("source".to_owned(), known_as);
-            config.insert("volatile.initial_source".to_owned(), source);
+            config.extend(given.map(|given| ("volatile.initial_source".to_owned(), given)));
         }
-        self.pools.insert(name, Pool { driver, description, config, made: true });
+        self.pools.insert(name, Pool { driver, description, config, made: true, errored: false });
         Ok(Value::Null)
     }
 
@@ -134,7 +149,7 @@ impl Model {
         if !Path::new(path).is_dir() {
             return Err(Refusal::internal(format!("Source path '{path}' doesn't exist")));
         }
-        if self.pools.values().any(|pool| pool.config.get("source").is_some_and(|source| source == path)) {
+        if self.pools.values().any(|pool| !pool.errored && pool.config.get("source").is_some_and(|source| source == path)) {
             return Err(Refusal::internal(format!("Source path '{path}' isn't empty")));
         }
         Ok(())
@@ -160,7 +175,7 @@ impl Model {
                 if config.get("source") != current.config.get("source") {
                     return Err(Refusal::internal("Pool source cannot be changed when not in pending state"));
                 }
-                model.pools.insert(name, Pool { driver: current.driver, description, config, made: true });
+                model.pools.insert(name, Pool { driver: current.driver, description, config, made: true, errored: false });
                 Ok(Value::Null)
             }),
         )

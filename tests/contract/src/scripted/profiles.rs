@@ -129,10 +129,29 @@ impl Model {
                 model.check_content(&profile.config, &profile.devices).map_err(|refusal| Refusal::internal(refusal.message))?;
                 restrictions::check_with_profile(model, &project, &name, &profile.config, &profile.devices)
                     .map_err(|refusal| refusal.with_prefix("Failed checking if profile update allowed: "))?;
-                model.profiles.insert((project, name), profile);
-                Ok(Value::Null)
+                let given = profile.devices.clone();
+                let before = model.profiles.insert((project.clone(), name.clone()), profile);
+                model.give_to_running(&project, &name, &given, &before.unwrap_or_default().devices)
             }),
         )
+    }
+
+    /// Running instances are given the devices that are new. Where that fails the profile is saved all the same.
+    fn give_to_running(&self, project: &str, profile: &str, given: &Devices, before: &Devices) -> Result<Value, Refusal> {
+        let new: Devices =
+            given.iter().filter(|(name, device)| before.get(*name) != Some(device)).map(|(n, d)| (n.clone(), d.clone())).collect();
+        let Err(refusal) = self.check_parents(&new) else { return Ok(Value::Null) };
+        let users = self.instances.iter().filter(|((of, _), instance)| {
+            of == project && instance.is_running() && instance.profiles.iter().any(|used| used == profile)
+        });
+        let failures: Vec<String> = users
+            .map(|((_, name), _)| format!(" - Project: {project}, Instance: {name}: Failed to add device: {}", refusal.message))
+            .collect();
+        if failures.is_empty() {
+            return Ok(Value::Null);
+        }
+        let failures = failures.join("\n");
+        Err(Refusal::internal(format!("The following instances failed to update (profile change still saved):\n{failures}\n")))
     }
 
     pub(super) fn delete_profile(&mut self, name: &str, call: &Call) -> Outcome {

@@ -12,6 +12,10 @@ contract::on_every_lxd!(
     owns_the_devices_it_declared,
     takes_the_image_of_the_default_project,
     starts_stops_and_removes,
+    takes_up_what_is_frozen,
+    keeps_what_would_vanish,
+    removes_what_vanishes_by_itself,
+    takes_back_what_is_withdrawn,
     says_what_is_missing,
     refuses_to_start_over_after_the_pivot,
     says_why_it_does_not_start,
@@ -105,6 +109,8 @@ fn takes_the_image_of_the_default_project(lxd: &Lxd) {
     let made = trial::foresees_and_does(lxd, &step);
     assert_eq!(made.json["instance"]["image_fingerprint"], json!(fingerprint));
     trial::changes_nothing(lxd, &step);
+    let renamed = trial::changes_nothing(lxd, &substrate.instance().args(json!({"image_alias": "another"})));
+    assert!(renamed.json["warnings"].to_string().contains("another"), "a changed alias is said: {:#}", renamed.json);
     start_over(&substrate);
     trial::foresees_and_does(lxd, &step);
     lxd.rest().write("DELETE", &format!("/1.0/images/{fingerprint}"), &Value::Null);
@@ -125,6 +131,87 @@ fn starts_stops_and_removes(lxd: &Lxd) {
     trial::foresees_and_does(lxd, &absent);
     assert_eq!(instance(&substrate), Value::Null);
     trial::changes_nothing(lxd, &absent);
+}
+
+fn freeze(substrate: &Substrate<'_>) {
+    substrate.write("PUT", "instances/boot/state", &json!({"action": "freeze", "timeout": 30}));
+    assert_eq!(instance(substrate)["status"], "Frozen");
+}
+
+fn takes_up_what_is_frozen(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    substrate.instance().run().expect_changed();
+    let process = substrate.get("instances/boot/state")["pid"].clone();
+    freeze(&substrate);
+    trial::foresees_and_does(lxd, &substrate.instance());
+    assert_eq!(substrate.get("instances/boot/state")["pid"], process, "it has gone on, and not begun anew");
+    trial::changes_nothing(lxd, &substrate.instance());
+    freeze(&substrate);
+    trial::foresees_and_does(lxd, &substrate.instance().args(json!({"state": "stopped"})));
+    assert_eq!(instance(&substrate)["status"], "Stopped");
+    substrate.instance().run().expect_changed();
+    freeze(&substrate);
+    trial::foresees_and_does(lxd, &substrate.instance().args(json!({"state": "absent"})));
+    assert_eq!(instance(&substrate), Value::Null);
+}
+
+/// Somebody makes an ephemeral instance of this name.
+fn make_ephemeral(substrate: &Substrate<'_>) {
+    let profiles = ["capi-base", "capi-bootstrap"];
+    let source = json!({"type": "image", "alias": "tiny"});
+    substrate.write("POST", "instances", &json!({"name": "boot", "ephemeral": true, "source": source, "profiles": profiles}));
+    substrate.write("PUT", "instances/boot/state", &json!({"action": "start", "timeout": 30}));
+}
+
+fn keeps_what_would_vanish(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    make_ephemeral(&substrate);
+    let kept = trial::foresees_and_does(lxd, &substrate.instance());
+    assert!(json!(kept.diff()).to_string().contains("ephemeral"), "it is said: {:#}", kept.json);
+    trial::foresees_and_does(lxd, &substrate.instance().args(json!({"state": "stopped"})));
+    assert_eq!(instance(&substrate)["status"], "Stopped");
+}
+
+fn removes_what_vanishes_by_itself(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    make_ephemeral(&substrate);
+    let absent = substrate.instance().args(json!({"state": "absent"}));
+    trial::foresees_and_does(lxd, &absent);
+    assert_eq!(instance(&substrate), Value::Null);
+    trial::changes_nothing(lxd, &absent);
+}
+
+fn takes_back_what_is_withdrawn(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    let with = |config: Value| substrate.instance().args(json!({"config": config}));
+    with(json!({"limits.processes": "500", "user.note": "x"})).run().expect_changed();
+    let description = instance(&substrate)["description"].clone();
+    substrate.write("PATCH", "instances/boot", &json!({"description": description, "config": {"user.theirs": "1"}}));
+    let less = with(json!({"limits.processes": "", "limits.memory": ""}));
+    trial::foresees_and_does(lxd, &less);
+    let config = instance(&substrate)["config"].clone();
+    assert_eq!(
+        [&config["limits.processes"], &config["user.note"], &config["user.theirs"]],
+        [&Value::Null, &Value::Null, &json!("1")]
+    );
+    trial::changes_nothing(lxd, &less);
+    trial::foresees_and_does(lxd, &substrate.instance());
+    trial::changes_nothing(lxd, &substrate.instance());
+}
+
+/// The real one does not lose hold of an instance on demand.
+#[test]
+fn starts_anew_what_lxd_has_lost() {
+    let lxd = Lxd::open(Backend::ScriptedSync);
+    let substrate = Substrate::for_instances(&lxd);
+    substrate.instance().run().expect_changed();
+    let lose = || lxd.scripted().into_iter().for_each(|scripted| scripted.break_instance(&lxd.name("p"), "boot"));
+    lose();
+    trial::foresees_and_does(&lxd, &substrate.instance());
+    assert_eq!(instance(&substrate)["status"], "Running");
+    lose();
+    trial::foresees_and_does(&lxd, &substrate.instance().args(json!({"state": "absent"})));
+    assert_eq!(instance(&substrate), Value::Null);
 }
 
 fn says_what_is_missing(lxd: &Lxd) {

@@ -43,6 +43,19 @@ fn brings_images_and_replaces_its_own() {
 }
 
 #[test]
+fn an_image_that_a_person_has_named_stays() {
+    let lxd = Lxd::open(Backend::Real);
+    let substrate = Substrate::make(&lxd);
+    let (first, second) = (bundle("1"), bundle("2"));
+    step(&lxd, &first).run().expect_changed();
+    let target = substrate.get("images/aliases/kubeadm%2Fv1.35.0")["target"].clone();
+    substrate.write("POST", "images/aliases", &json!({"name": "mine", "target": target}));
+    trial::foresees_and_does(&lxd, &step(&lxd, &second));
+    assert_eq!((images(&substrate), &substrate.get("images/aliases/mine")["target"]), (2, &target));
+    trial::changes_nothing(&lxd, &step(&lxd, &second));
+}
+
+#[test]
 fn brings_an_image_that_comes_in_one_file() {
     let lxd = Lxd::open(Backend::Real);
     let substrate = Substrate::make(&lxd);

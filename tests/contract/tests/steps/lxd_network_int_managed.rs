@@ -8,6 +8,7 @@ contract::on_every_lxd!(
     makes_and_keeps,
     repairs_and_respects,
     takes_an_address_of_lxds_choice,
+    takes_back_what_is_withdrawn,
     respects_interfaces_of_the_host,
     is_overtaken_by_somebody_else,
     needs_lxd,
@@ -77,6 +78,20 @@ fn takes_an_address_of_lxds_choice(lxd: &Lxd) {
     step(lxd).run().expect_changed();
     let auto = with(lxd, &json!({"name": lxd.network_name(0), "config": {"ipv4.address": "auto", "ipv6.address": "auto"}}));
     trial::changes_nothing(lxd, &auto);
+}
+
+fn takes_back_what_is_withdrawn(lxd: &Lxd) {
+    let mut more = declared(lxd);
+    more["config"]["dns.domain"] = json!("lab.example");
+    trial::foresees_and_does(lxd, &with(lxd, &more));
+    assert_eq!(live(lxd)["config"]["dns.domain"], "lab.example");
+    trial::changes_nothing(lxd, &with(lxd, &more));
+    more["config"]["dns.domain"] = json!("");
+    trial::foresees_and_does(lxd, &with(lxd, &more));
+    assert_eq!(live(lxd)["config"]["dns.domain"], Value::Null);
+    trial::changes_nothing(lxd, &with(lxd, &more));
+    trial::foresees_and_does(lxd, &step(lxd));
+    trial::changes_nothing(lxd, &step(lxd));
 }
 
 fn respects_interfaces_of_the_host(lxd: &Lxd) {

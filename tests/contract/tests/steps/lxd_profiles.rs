@@ -1,7 +1,7 @@
 //! `lxd_profiles` against every LXD.
 
 use contract::trial::{self, Fault};
-use contract::{Lxd, Substrate};
+use contract::{Lxd, Step, Substrate};
 use serde_json::{Value, json};
 
 contract::on_every_lxd!(
@@ -12,6 +12,8 @@ contract::on_every_lxd!(
     restarts_what_runs_on_the_old,
     leaves_alone_what_others_run,
     restarts_nodes_when_asked,
+    remembers_what_is_saved_and_not_in_force,
+    restarts_for_what_cannot_be_given_to_a_running_instance,
     is_overtaken_by_somebody_else,
     needs_lxd,
     names_bad_options,
@@ -91,6 +93,15 @@ fn adds_and_never_weakens(lxd: &Lxd) {
         ["2GiB", "1400", "/data"]
     );
     trial::changes_nothing(lxd, &with_extras);
+    let less = json!({"capi_worker_extra_config": {"limits.memory": ""}, "capi_worker_extra_devices": {}});
+    trial::foresees_and_does(lxd, &substrate.profiles().args(less.clone()));
+    let worker = substrate.get("profiles/capi-worker");
+    assert_eq!(
+        [&worker["config"]["limits.memory"], &worker["devices"]["eth1"]["mtu"], &worker["devices"]["data"]],
+        [&Value::Null, &Value::Null, &Value::Null],
+        "what is withdrawn is gone"
+    );
+    trial::changes_nothing(lxd, &substrate.profiles().args(less));
     let before = lxd.snapshot();
     for (extra, key) in [
         (json!({"capi_worker_extra_config": {"security.privileged": "true"}}), "security.privileged"),
@@ -202,6 +213,46 @@ fn restarts_nodes_when_asked(lxd: &Lxd) {
     assert_eq!([&done.json["restarted"], &done.json["restart_pending"]], [&json!(["node"]), &json!([])]);
     assert_ne!(process(&substrate, "node"), old);
     trial::changes_nothing(lxd, &nodes);
+}
+
+/// A network card on a bridge that is not there.
+fn with_lost_card(substrate: &Substrate<'_>) -> Step {
+    let card = json!({"type": "nic", "nictype": "bridged", "parent": substrate.external_bridge(), "name": "eth1"});
+    substrate.profiles().args(json!({"capi_bootstrap_extra_devices": {"eth1": card}}))
+}
+
+fn remembers_what_is_saved_and_not_in_force(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    run_instance(&substrate, "boot", &json!({"user.k8slab.role": "bootstrap"}));
+    run_instance(&substrate, "stranger", &json!({}));
+    let never = with_lost_card(&substrate).args(json!({"restart_policy": "never"}));
+    let saved = never.run().expect_changed();
+    assert_eq!([&saved.json["restarted"], &saved.json["restart_pending"]], [&json!([]), &json!(["boot", "stranger"])]);
+    let still = never.run().expect_unchanged();
+    assert_eq!(still.json["restart_pending"], json!(["boot", "stranger"]), "until it is in force");
+    // Restarted, the instance does not start; that is said, in every run.
+    for _ in 0..2 {
+        let failed = with_lost_card(&substrate).run();
+        failed.expect_code("INSTANCE_START_FAILED").expect_words(&substrate.external_bridge());
+        assert_eq!(substrate.get("instances/boot")["status"], "Stopped");
+    }
+    let mended = substrate.profiles().run().expect_changed();
+    assert_eq!(mended.json["restarted"], json!(["boot"]));
+    assert_eq!(substrate.get("instances/boot")["status"], "Running");
+    trial::changes_nothing(lxd, &substrate.profiles());
+}
+
+fn restarts_for_what_cannot_be_given_to_a_running_instance(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    run_instance(&substrate, "boot", &json!({"user.k8slab.role": "bootstrap"}));
+    let old = process(&substrate, "boot");
+    substrate.write("PATCH", "profiles/capi-bootstrap", &json!({"config": {"security.nesting": "false"}}));
+    let refusal = "The following instances failed to update (profile change still saved):\n - Project: p, Instance: boot: no";
+    lxd.relay().on("*", "/1.0/profiles/capi-bootstrap").nth(2).refuse_after(500, refusal);
+    let done = substrate.profiles().run().expect_changed();
+    assert_eq!([&done.json["restarted"], &done.json["restart_pending"]], [&json!(["boot"]), &json!([])]);
+    assert_ne!(process(&substrate, "boot"), old);
+    trial::changes_nothing(lxd, &substrate.profiles());
 }
 
 fn is_overtaken_by_somebody_else(lxd: &Lxd) {

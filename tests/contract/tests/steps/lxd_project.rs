@@ -11,6 +11,7 @@ contract::on_every_lxd!(
     adds_restrictions,
     refuses_to_turn_features_of_a_project_in_use,
     refuses_what_instances_violate,
+    waits_for_an_lxd_that_starts,
     is_overtaken_by_somebody_else,
     needs_lxd,
     names_bad_options,
@@ -95,6 +96,10 @@ fn adds_restrictions(lxd: &Lxd) {
     assert_eq!(config(lxd)["restricted.snapshots"], "block");
     assert_eq!(config(lxd)["restricted.networks.access"], "only-this");
     trial::changes_nothing(lxd, &with_extra);
+    let bounded = step(lxd).args(json!({"limits_instances": 9, "restricted_networks": ["only-this"], "description": "Mine"}));
+    trial::foresees_and_does(lxd, &bounded);
+    assert_eq!([&config(lxd)["restricted.snapshots"], &config(lxd)["limits.instances"]], [&Value::Null, &json!("9")]);
+    trial::changes_nothing(lxd, &bounded);
     let unknown = step(lxd).args(json!({"extra_restrictions": {"restricted.nonsense": "block"}}));
     unknown.run().expect_code("LXD_REFUSED").expect_words("restricted.nonsense");
 }
@@ -123,6 +128,14 @@ fn refuses_what_instances_violate(lxd: &Lxd) {
     step(lxd).run().expect_code("LXD_RESTRICTION_CONFLICT").expect_words("mine");
     trial::assert_same(&before, &lxd.snapshot(), "nothing is half-written");
     trial::changes_nothing(lxd, &reference);
+}
+
+fn waits_for_an_lxd_that_starts(lxd: &Lxd) {
+    for (method, path) in [("GET", "/1.0"), ("GET", "/1.0/operations"), ("GET", "/1.0/projects/*"), ("POST", "/1.0/projects")] {
+        lxd.relay().on(method, path).refuse(503, "LXD daemon setup in progress");
+    }
+    step(lxd).run().expect_changed();
+    trial::changes_nothing(lxd, &step(lxd));
 }
 
 fn is_overtaken_by_somebody_else(lxd: &Lxd) {
