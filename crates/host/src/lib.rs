@@ -5,6 +5,7 @@
 mod account;
 pub mod archive;
 mod beneath;
+pub mod block;
 #[cfg(feature = "download")]
 pub mod download;
 mod error;

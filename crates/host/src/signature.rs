@@ -1,91 +1,75 @@
-//! What a block device or an image file already carries, by its magic numbers.
+//! What a block device or an image file already carries. The machine's own prober says so, which knows some eighty formats.
 
-use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
-    path::Path,
-};
+use std::path::Path;
 
 use crate::{Command, Error};
 
-/// Offset, bytes, and what they say.
-const SIGNATURES: [(u64, &[u8], &str); 14] = [
-    (0, b"XFSB", "xfs"),
-    (0, b"LUKS\xba\xbe", "LUKS"),
-    (0, b"hsqs", "squashfs"),
-    (3, b"NTFS    ", "ntfs"),
-    (0x52, b"FAT32   ", "vfat"),
-    (0x36, b"FAT", "vfat"),
-    (512, b"EFI PART", "GPT partition table"),
-    (0x218, b"LVM2 001", "LVM2 physical volume"),
-    (0x438, b"\x53\xef", "ext4"),
-    (4096, b"\xfc\x4e\x2b\xa9", "Linux RAID member"),
-    (4086, b"SWAPSPACE2", "swap"),
-    (0x10040, b"_BHRfS_M", "btrfs"),
-    (0x8001, b"CD001", "iso9660"),
-    // Last: a boot sector's mark also stands in some of the above.
-    (510, b"\x55\xaa", "MBR partition table"),
-];
+/// The prober. What it finds is what it erases.
+const PROBER: &str = "wipefs";
 
-/// A ZFS label's uberblocks; they start at one of many places in this range, on either side of the byte order.
-const ZFS: (u64, usize, [&[u8]; 2]) =
-    (128 * 1024, 128 * 1024, [b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00\x00\xba\xb1\x0c"]);
-const ZFS_STEP: usize = 1024;
-
-/// The first signature found, or nothing on a blank device. Opens it for reading only.
-pub fn detect(path: &Path) -> io::Result<Option<&'static str>> {
-    let mut file = File::open(path)?;
-    for (offset, magic, name) in SIGNATURES {
-        if read(&mut file, offset, magic.len())? == magic {
-            return Ok(Some(name));
-        }
-    }
-    let (offset, length, magics) = ZFS;
-    let area = read(&mut file, offset, length)?;
-    let zfs = area.chunks(ZFS_STEP).any(|block| magics.iter().any(|magic| block.starts_with(magic)));
-    Ok(zfs.then_some("zfs member"))
+/// What a device carries, such as `ext4 (filesystem)`; nothing if it is blank. It is only read.
+pub async fn detect(path: &Path) -> Result<Option<String>, Error> {
+    let listed = Command::new(PROBER).args(["--noheadings", "--output", "TYPE,USAGE"]).arg(path).execute().await?;
+    Ok(describe(&listed.stdout))
 }
 
 /// Erases all that a device carries, so that it counts as blank.
 pub async fn erase(path: &Path) -> Result<(), Error> {
-    Command::new("wipefs").arg("--all").arg(path).execute().await.map(drop)
+    Command::new(PROBER).arg("--all").arg(path).execute().await.map(drop)
 }
 
-/// As much as there is, up to `length`.
-fn read(file: &mut File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(length as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// A signature may stand in several places.
+fn describe(listed: &str) -> Option<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in listed.lines() {
+        let (kind, usage) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        let signature = if usage.is_empty() { kind.to_owned() } else { format!("{kind} ({})", usage.trim()) };
+        if !kind.is_empty() && !found.contains(&signature) {
+            found.push(signature);
+        }
+    }
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::os::unix::fs::FileExt as _;
 
     use super::*;
 
-    fn image(parts: &[(u64, &[u8])]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(1 << 20).unwrap();
-        for (offset, bytes) in parts {
-            file.seek(SeekFrom::Start(*offset)).unwrap();
-            file.write_all(bytes).unwrap();
+    #[test]
+    fn each_signature_is_named_once() {
+        for (listed, expected) in [
+            ("", None),
+            ("swap other\n", Some("swap (other)")),
+            ("zfs_member filesystem\nzfs_member filesystem\n", Some("zfs_member (filesystem)")),
+            (
+                "gpt  partition-table\ngpt  partition-table\nPMBR partition-table\n",
+                Some("gpt (partition-table), PMBR (partition-table)"),
+            ),
+            ("ceph_bluestore\n", Some("ceph_bluestore")),
+        ] {
+            assert_eq!(describe(listed).as_deref(), expected);
         }
-        file
     }
 
-    #[test]
-    fn every_signature_is_found_where_it_stands() {
-        for (offset, magic, name) in SIGNATURES {
-            assert_eq!(detect(image(&[(offset, magic)]).path()).unwrap(), Some(name));
+    /// Formats that a list of magic numbers easily misses.
+    #[tokio::test]
+    async fn the_prober_knows_them() {
+        // Version 1.1 of md stands at the very beginning, with a sum over its 256 bytes and no devices.
+        let mut raid = [0_u8; 256];
+        raid[..8].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);
+        let sum: u64 = raid.chunks(4).map(|word| u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]]))).sum();
+        raid[216..220].copy_from_slice(&u32::try_from((sum & 0xffff_ffff) + (sum >> 32)).unwrap().to_le_bytes());
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (&raid, Some("linux_raid_member (raid)")),
+            (b"bluestore block device\n", Some("ceph_bluestore (other)")),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().set_len(8 << 20).unwrap();
+            file.as_file().write_all_at(bytes, 0).unwrap();
+            assert_eq!(detect(file.path()).await.unwrap().as_deref(), expected);
         }
-        assert_eq!(detect(image(&[(128 * 1024 + 3 * 1024, ZFS.2[0])]).path()).unwrap(), Some("zfs member"));
-    }
-
-    #[test]
-    fn a_blank_device_carries_nothing() {
-        assert_eq!(detect(image(&[]).path()).unwrap(), None);
-        assert_eq!(detect(image(&[(100, b"XFSB")]).path()).unwrap(), None);
     }
 }

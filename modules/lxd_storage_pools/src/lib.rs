@@ -5,13 +5,14 @@ mod source;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
 };
 
 use ansible::{OptionError, Run, Step};
 use converge::{Failure, Section};
 use lab::{Keys, keys, names};
-use lxd::{Connection, Declared, ObjectChange, Tagged};
+use lxd::{Client, Connection, Declared, Devices, ObjectChange, SOCKETS, Tagged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -59,7 +60,7 @@ pub struct Pool {
     #[default(names::POOL_DESCRIPTION.into())]
     pub description: String,
     /// Configuration keys of the pool. C(source) must be set: a block device, best by its C(/dev/disk/by-id) name, or what else the
-    /// driver takes.
+    /// driver takes. With C(loop), LXD makes a file of C(size) itself, or a folder with O(pools[].driver=dir).
     pub config: BTreeMap<String, String>,
     /// Make the pool even where the source carries a filesystem, a partition table or the like; what it carries is lost.
     pub wipe: bool,
@@ -104,6 +105,9 @@ pub struct PoolFacts {
     pub status: String,
 }
 
+/// The source of a pool for which LXD makes a file or a folder itself.
+const LOOP: &str = "loop";
+
 const MOUNT_OPTIONS: &str = "btrfs.mount_options";
 
 /// LXD's name of the given source, once it has rewritten C(source).
@@ -144,7 +148,7 @@ impl Step for LxdStoragePools {
         let converged = run.section(&Pools(self)).await?;
         let facts = run.verify(self.facts(converged.live, &converged.changes)).await?;
         for (pool, facts) in self.pools.iter().zip(facts.iter().flat_map(|facts| &facts.pools)) {
-            if facts.initial_source != pool.source() {
+            if facts.initial_source != pool.source() && !pool.is_made_by_lxd() {
                 run.warn(format!(
                     "pool {} was made on {}, which is {} by another name",
                     pool.name,
@@ -205,24 +209,34 @@ impl Pool {
         self.config.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    /// LXD makes what the pool is on.
+    fn is_made_by_lxd(&self) -> bool {
+        self.source() == LOOP
+    }
+
     fn declare(&self, server_wipes: bool) -> Declared<lxd::Pool> {
-        let mut config = keys::set(self.given());
-        config.extend(self.required());
-        let source = config.remove_entry("source");
-        let wipe = (self.wipe && server_wipes).then(|| ("source.wipe".to_owned(), Some("true".to_owned())));
-        Declared {
-            config,
-            at_creation: source.into_iter().chain(wipe).collect::<Keys>(),
+        let mut added = self.given();
+        added.remove("source");
+        // It is what the pool is made of, and no addition to it.
+        let size = added.remove("size").map(|size| ("size".to_owned(), Some(size)));
+        let source = Some(self.source()).filter(|_| !self.is_made_by_lxd()).map(|source| ("source", source.to_owned()));
+        let wipe = (self.wipe && server_wipes && source.is_some()).then(|| ("source.wipe", "true".to_owned()));
+        let own = Declared {
+            at_creation: keys::set(source.into_iter().chain(wipe)),
             creation: [("driver".to_owned(), json!(self.driver))].into_iter().collect(),
             ..Declared::new(&self.name, &self.description)
-        }
+        };
+        let mut declared = own.with_additions(&added, &Devices::new());
+        declared.config.extend(size.into_iter().chain(self.required()));
+        declared
     }
 }
 
-/// The source as it was given. Only a folder keeps it under C(source), and LXD then notes it nowhere else.
+/// The source as it was given, or made by LXD. A folder or a file of LXD's own it keeps under C(source) alone.
 fn initial_source(pool: &lxd::Pool) -> Option<&str> {
-    let key = if pool.driver == "dir" { "source" } else { INITIAL_SOURCE };
-    pool.config.get(key).map(String::as_str)
+    let of = |key: &str| pool.config.get(key).map(String::as_str).filter(|source| !source.is_empty());
+    let path = || of("source").filter(|source| source.starts_with('/'));
+    if pool.driver == "dir" { path() } else { of(INITIAL_SOURCE).or_else(path) }
 }
 
 #[derive(Default)]
@@ -231,6 +245,8 @@ struct Live {
     pools: BTreeMap<String, Tagged<lxd::Pool>>,
     /// What is behind every path that is, or is to be, a pool's source.
     sources: BTreeMap<String, Source>,
+    /// What lies where LXD would make the file of a pool that is not there.
+    leftovers: BTreeMap<String, (String, Source)>,
     /// The server wipes a source itself.
     server_wipes: bool,
 }
@@ -256,21 +272,37 @@ impl Section for Pools<'_> {
         for path in live.pools.values().filter_map(|pool| initial_source(&pool.object)) {
             live.sources.insert(path.to_owned(), Source::place(path));
         }
-        for path in self.0.pools.iter().map(Pool::source) {
-            let source = Source::look(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
-            live.sources.insert(path.to_owned(), source);
+        for pool in &self.0.pools {
+            let path = pool.source();
+            if live.pools.contains_key(&pool.name) {
+                live.sources.insert(path.to_owned(), Source::place(path));
+            } else if pool.is_made_by_lxd() {
+                for file in self.0.files_by_lxd(pool) {
+                    let path = file.display().to_string();
+                    let found = Source::look(&path).await?;
+                    live.leftovers.insert(pool.name.clone(), (path, found));
+                }
+            } else {
+                live.sources.insert(path.to_owned(), Source::look(path).await?);
+            }
         }
         Ok(live)
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<ObjectChange>, Failure> {
         let mut changes = Vec::new();
+        let mut made: Vec<&Pool> = Vec::new();
         for pool in &self.0.pools {
-            let found = live.pools.get(&pool.name);
+            let mut found = live.pools.get(&pool.name);
             match found {
                 Some(found) => pool.accepts(&found.object, live)?,
-                None => pool.can_be_made(live)?,
+                None => {
+                    pool.can_be_made(live, &made)?;
+                    made.push(pool);
+                }
             }
+            // LXD goes on with what it did not finish when it is asked to make it once more.
+            found = found.filter(|found| is_finished(&found.object));
             changes.extend(pool.declare(live.server_wipes).compare(found));
         }
         Ok(changes)
@@ -278,15 +310,55 @@ impl Section for Pools<'_> {
 
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {
         let client = self.0.lxd.client().await?;
-        if let Some(pool) = self.0.pools.iter().find(|pool| pool.name == change.name)
-            && change.creates()
-            && pool.wipe
-            && !client.has(WIPE)
-        {
-            pool.wipe_source().await?;
+        match self.0.pools.iter().find(|pool| pool.name == change.name) {
+            Some(pool) if change.creates() => self.0.make(client, pool, change).await,
+            _ => Ok(change.apply(client).await?),
         }
-        Ok(change.apply(client).await?)
     }
+}
+
+impl LxdStoragePools {
+    /// The files that are where LXD makes a pool's.
+    fn files_by_lxd(&self, pool: &Pool) -> Vec<PathBuf> {
+        let sockets = self.lxd.socket().into_iter().chain(SOCKETS.map(PathBuf::from));
+        let folders = sockets.filter_map(|socket| Some(socket.parent()?.join("disks")));
+        let files = folders.map(|folder| folder.join(format!("{}.img", pool.name)));
+        files.filter(|file| pool.driver != Driver::Dir && file.is_file()).collect()
+    }
+
+    /// Makes a pool. Where LXD fails, what it leaves of it is nobody's, and would be in the way of the next run.
+    async fn make(&self, client: &Client, pool: &Pool, change: &ObjectChange) -> Result<(), Failure> {
+        let leftovers = self.files_by_lxd(pool);
+        if pool.wipe && pool.is_made_by_lxd() {
+            for file in &leftovers {
+                Source::wipe(&pool.name, &file.display().to_string()).await?;
+            }
+        } else if pool.wipe && !client.has(WIPE) {
+            Source::wipe(&pool.name, pool.source()).await?;
+        }
+        let Err(error) = change.apply(client).await else { return Ok(()) };
+        if let lxd::Error::Refused { .. } | lxd::Error::Failed { .. } = &error {
+            match client.find::<lxd::Pool>(&pool.name).await? {
+                Some(found) if !is_finished(&found.object) => {
+                    return Err(Error::NotCreated { pool: pool.name.clone(), status: found.object.status }.into());
+                }
+                Some(_) => {}
+                None => self.files_by_lxd(pool).iter().filter(|file| !leftovers.contains(file)).for_each(|file| remove(file)),
+            }
+        }
+        Err(error.into())
+    }
+}
+
+fn remove(file: &Path) {
+    match fs::remove_file(file) {
+        Ok(()) => tracing::info!("removed {}, which LXD left behind", file.display()),
+        Err(error) => tracing::info!("{} is left behind: {error}", file.display()),
+    }
+}
+
+fn is_finished(pool: &lxd::Pool) -> bool {
+    pool.status.is_empty() || pool.status == "Created"
 }
 
 impl Live {
@@ -306,10 +378,8 @@ impl Pool {
             let wanted = driver.as_str().unwrap_or_default().to_owned();
             return Err(Error::DriverMismatch { pool: pool(), found: found.driver.clone(), wanted });
         }
-        if !found.status.is_empty() && found.status != "Created" {
-            return Err(Error::NotCreated { pool: pool(), status: found.status.clone() });
-        }
         match initial_source(found) {
+            Some(initial) if self.is_made_by_lxd() && self.is_place_of_lxd(initial) => Ok(()),
             Some(initial) if !live.same(initial, self.source()) => {
                 Err(Error::SourceMismatch { pool: pool(), found: initial.to_owned(), wanted: self.source().to_owned() })
             }
@@ -318,38 +388,43 @@ impl Pool {
     }
 
     /// A pool takes over its whole source, so there must be one, and nothing on it.
-    fn can_be_made(&self, live: &Live) -> Result<(), Error> {
-        let (pool, path) = (self.name.clone(), self.source().to_owned());
-        let owner = live.pools.values().find(|other| initial_source(&other.object).is_some_and(|other| live.same(other, &path)));
-        if let Some(owner) = owner {
-            return Err(Error::SourceInUse { pool, path, by: format!("pool {}", owner.object.name) });
+    fn can_be_made(&self, live: &Live, made: &[&Self]) -> Result<(), Error> {
+        let pool = || self.name.clone();
+        if self.is_made_by_lxd() {
+            let Some((path, found)) = live.leftovers.get(&self.name) else { return Ok(()) };
+            return self.takes(path, found);
+        }
+        let path = self.source();
+        let of_live = live.pools.values().map(|other| (&other.object.name, initial_source(&other.object)));
+        let of_planned = made.iter().map(|other| (&other.name, Some(other.source())));
+        let owner = of_live.chain(of_planned).find(|(_, other)| other.is_some_and(|other| live.same(other, path)));
+        if let Some((owner, _)) = owner {
+            return Err(Error::SourceInUse { pool: pool(), path: path.to_owned(), by: format!("pool {owner}") });
         }
         // Where LXD is still to come, nothing has been looked at.
-        let Some(source) = live.sources.get(&path).cloned() else { return Ok(()) };
-        if source.node.is_none() && path.starts_with('/') && !self.is_own_loop_file() {
-            return Err(Error::SourceMissing { pool, path });
+        let Some(source) = live.sources.get(path) else { return Ok(()) };
+        if source.node.is_none() && path.starts_with('/') && !self.is_place_of_lxd(path) {
+            return Err(Error::SourceMissing { pool: pool(), path: path.to_owned() });
         }
-        if let Some(mount) = source.mounted {
-            return Err(Error::SourceInUse { pool, path, by: format!("the mount at {mount}") });
+        self.takes(path, source)
+    }
+
+    /// Whether a source may be used, by what is on it.
+    fn takes(&self, path: &str, source: &Source) -> Result<(), Error> {
+        let (pool, path) = (self.name.clone(), path.to_owned());
+        if let Some(by) = source.user.clone() {
+            return Err(Error::SourceInUse { pool, path, by });
         }
-        match source.signature {
+        match source.signature.clone() {
             Some(found) if !self.wipe => Err(Error::SourceDirty { pool, path, found }),
             _ => Ok(()),
         }
     }
 
-    async fn wipe_source(&self) -> Result<(), Failure> {
-        let path = self.source();
-        let source = Source::look(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
-        if source.signature.is_some() {
-            host::signature::erase(Path::new(path)).await?;
-        }
-        Ok(())
-    }
-
-    /// Where LXD itself makes the file of a pool on a loop device.
-    fn is_own_loop_file(&self) -> bool {
-        self.source().ends_with(&format!("/disks/{}.img", self.name))
+    /// Where LXD itself makes the file of a pool on a loop device, or its folder.
+    fn is_place_of_lxd(&self, path: &str) -> bool {
+        let name = &self.name;
+        path.ends_with(&if self.driver == Driver::Dir { format!("/storage-pools/{name}") } else { format!("/disks/{name}.img") })
     }
 }
 

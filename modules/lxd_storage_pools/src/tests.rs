@@ -60,12 +60,12 @@ fn plans() {
         ),
         (
             "a disk with data",
-            with_disk(|disk| disk.signature = Some("ext4")),
-            "POOL_DEVICE_DIRTY: pool capi-fast: /dev/disk/by-id/nvme-1 carries ext4",
+            with_disk(|disk| disk.signature = Some("ext4 (filesystem)".into())),
+            "POOL_DEVICE_DIRTY: pool capi-fast: /dev/disk/by-id/nvme-1 carries ext4 (filesystem)",
         ),
         (
             "a disk in use",
-            with_disk(|disk| disk.mounted = Some("/srv".into())),
+            with_disk(|disk| disk.user = Some("the mount at /srv".into())),
             "POOL_SOURCE_IN_USE: pool capi-fast: /dev/disk/by-id/nvme-1 is in use by the mount at /srv",
         ),
         (
@@ -98,11 +98,7 @@ fn plans() {
             }),
             "POOL_SOURCE_IN_USE: pool capi-fast: /dev/disk/by-id/nvme-1 is in use by pool other",
         ),
-        (
-            "half made",
-            with_pool(|pool| pool.status = "Errored".into()),
-            "POOL_STATUS_ERRORED: pool capi-fast is Errored, not Created",
-        ),
+        ("half made", with_pool(|pool| pool.status = "Errored".into()), "create storage pool capi-fast"),
         (
             "drifted",
             with_pool(|pool| drop(pool.config.insert("btrfs.mount_options".into(), "noatime".into()))),
@@ -118,9 +114,27 @@ fn plans() {
 fn wiping_is_asked_for() {
     let mut step = step();
     step.pools[0].wipe = true;
-    assert_eq!(plan(&step, &with_disk(|disk| disk.signature = Some("ext4"))), "create storage pool capi-fast");
+    assert_eq!(plan(&step, &with_disk(|disk| disk.signature = Some("ext4 (filesystem)".into()))), "create storage pool capi-fast");
     assert_eq!(step.pools[0].declare(true).at_creation["source.wipe"].as_deref(), Some("true"));
     assert!(!step.pools[0].declare(false).at_creation.contains_key("source.wipe"));
+}
+
+#[test]
+fn what_is_in_use_is_not_wiped() {
+    let mut step = step();
+    step.pools[0].wipe = true;
+    let held = with_disk(|disk| disk.user = Some("/dev/md0".into()));
+    let refused = "POOL_SOURCE_IN_USE: pool capi-fast: /dev/disk/by-id/nvme-1 is in use by /dev/md0";
+    assert_eq!(plan(&step, &held), refused);
+}
+
+#[test]
+fn two_pools_are_not_made_on_one_disk() {
+    let mut step = step();
+    let config = BTreeMap::from([("source".into(), "/dev/nvme0n1".into())]);
+    step.pools.push(Pool { name: "other".into(), config, ..Pool::default() });
+    let refused = "POOL_SOURCE_IN_USE: pool other: /dev/nvme0n1 is in use by pool capi-fast";
+    assert_eq!(plan(&step, &blank()), refused);
 }
 
 #[test]
@@ -129,6 +143,37 @@ fn lxds_own_loop_file_need_not_be_there() {
     let file = "/var/lib/lxd/disks/capi-fast.img";
     step.pools[0].config.insert("source".into(), file.into());
     let live = Live { sources: BTreeMap::from([(file.into(), Source::default())]), ..Live::default() };
+    assert_eq!(plan(&step, &live), "create storage pool capi-fast");
+}
+
+#[test]
+fn lxd_may_be_left_to_make_the_source() {
+    let mut step = step();
+    step.pools[0].config.insert("source".into(), LOOP.into());
+    assert_eq!(plan(&step, &blank()), "create storage pool capi-fast");
+    assert!(step.pools[0].declare(true).at_creation.is_empty());
+    let file = "/var/lib/lxd/disks/capi-fast.img";
+    for (case, key, source, expected) in [
+        ("made by LXD", "source", file, ""),
+        ("named in full at that time", INITIAL_SOURCE, file, ""),
+        (
+            "made on a disk",
+            INITIAL_SOURCE,
+            DISK,
+            "POOL_SOURCE_MISMATCH: pool capi-fast was made on /dev/disk/by-id/nvme-1, not on loop",
+        ),
+    ] {
+        let live = with_pool(|pool| {
+            pool.config.remove(INITIAL_SOURCE);
+            pool.config.insert(key.into(), source.into());
+        });
+        assert_eq!(plan(&step, &live), expected, "{case}");
+    }
+    let left = Source { signature: Some("btrfs (filesystem)".into()), ..Source::default() };
+    let live = Live { leftovers: [("capi-fast".into(), (file.into(), left))].into(), ..blank() };
+    let dirty = "POOL_DEVICE_DIRTY: pool capi-fast: /var/lib/lxd/disks/capi-fast.img carries btrfs (filesystem)";
+    assert_eq!(plan(&step, &live), dirty);
+    step.pools[0].wipe = true;
     assert_eq!(plan(&step, &live), "create storage pool capi-fast");
 }
 

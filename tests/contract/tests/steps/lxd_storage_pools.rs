@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used)]
 
 use contract::trial::{self, Fault};
-use contract::{Disk, Lxd, Step};
+use contract::{Backend, Disk, Lxd, Step};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -12,7 +12,11 @@ contract::on_every_lxd!(
     makes_one_on_a_disk,
     repairs_and_respects,
     looks_past_pools_of_others_that_go_meanwhile,
+    makes_what_lxd_makes_itself,
     wants_an_empty_disk,
+    leaves_a_disk_in_use_alone,
+    makes_one_pool_of_a_disk,
+    takes_back_what_is_withdrawn,
     wants_a_source_of_its_own,
     keeps_what_was_settled,
     makes_what_is_missing_of_several,
@@ -116,6 +120,93 @@ fn wants_an_empty_disk(lxd: &Lxd) {
     trial::foresees_and_does(lxd, &wiping);
     trial::changes_nothing(lxd, &wiping);
     trial::changes_nothing(lxd, &step);
+}
+
+fn makes_what_lxd_makes_itself(lxd: &Lxd) {
+    let config = json!({"source": "loop", "size": "512MiB"});
+    let step = lxd.step("lxd_storage_pools").args(json!({"pools": [{"name": lxd.name("p"), "config": config}]}));
+    let made = trial::foresees_and_does(lxd, &step);
+    let source = made.json["pools"][0]["initial_source"].as_str().unwrap_or_default().to_owned();
+    assert!(source.ends_with(&format!("/disks/{}.img", lxd.name("p"))), "{source}");
+    let again = trial::changes_nothing(lxd, &step);
+    assert_eq!(again.json["warnings"], Value::Null);
+    let stranger = json!({"pools": [{"name": lxd.name("p"), "config": {"source": "/dev/null"}}]});
+    lxd.step("lxd_storage_pools").args(stranger).run().expect_code("POOL_SOURCE_MISMATCH");
+}
+
+fn leaves_a_disk_in_use_alone(lxd: &Lxd) {
+    let disk = Disk::attach();
+    let options = json!({"pools": [{"name": lxd.name("p"), "config": {"source": disk.path()}, "wipe": true}]});
+    let step = lxd.step("lxd_storage_pools").args(options);
+    let mounted = disk.mount();
+    for outcome in [step.check(), step.run()] {
+        outcome.expect_code("POOL_SOURCE_IN_USE").expect_words(&mounted.point().display().to_string());
+    }
+    drop(mounted);
+    let claimed = disk.claim();
+    for outcome in [step.check(), step.run()] {
+        outcome.expect_code("POOL_SOURCE_IN_USE").expect_words("ZFS");
+    }
+    drop(claimed);
+    assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "LXD is not even asked");
+    step.clone()
+        .args(json!({"pools": [{"name": lxd.name("p"), "config": {"source": disk.path()}}]}))
+        .run()
+        .expect_code("POOL_DEVICE_DIRTY");
+}
+
+fn makes_one_pool_of_a_disk(lxd: &Lxd) {
+    let disk = Disk::attach();
+    let pool = |name: &str| json!({"name": lxd.name(name), "config": {"source": disk.path()}});
+    let step = lxd.step("lxd_storage_pools").args(json!({"pools": [pool("p"), pool("q")]}));
+    for outcome in [step.check(), step.run()] {
+        outcome.expect_code("POOL_SOURCE_IN_USE").expect_words(&lxd.name("p"));
+    }
+    assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "none of them is made");
+}
+
+fn takes_back_what_is_withdrawn(lxd: &Lxd) {
+    let pool = Folder::new(lxd);
+    pool.step(lxd).run().expect_changed();
+    lxd.rest().write(
+        "PATCH",
+        &pool.path(),
+        &json!({"description": "k8slab: instances and images", "config": {"user.theirs": "1"}}),
+    );
+    let mut less = pool.declared();
+    less["config"] = json!({"source": pool.folder.path(), "rsync.compression": ""});
+    let step = lxd.step("lxd_storage_pools").args(json!({"pools": [less]}));
+    trial::foresees_and_does(lxd, &step);
+    let config = lxd.rest().get(&pool.path())["config"].clone();
+    assert_eq!([&config["rsync.bwlimit"], &config["user.theirs"]], [&Value::Null, &json!("1")], "ours is gone, theirs stays");
+    trial::changes_nothing(lxd, &step);
+}
+
+/// LXD makes the file of a pool before it finds that it cannot use it.
+#[test]
+fn leaves_nothing_of_a_pool_that_cannot_be_made() {
+    let lxd = Lxd::open(Backend::Real);
+    let with = |options: &str| {
+        let config = json!({"source": "loop", "size": "512MiB", "btrfs.mount_options": options});
+        lxd.step("lxd_storage_pools").args(json!({"pools": [{"name": lxd.name("p"), "config": config}]}))
+    };
+    let failed = with("user_subvol_rm_allowed,nonsense").run();
+    assert!(failed.failed() && failed.code() != "POOL_DEVICE_DIRTY", "{:#}", failed.json);
+    with("user_subvol_rm_allowed").run().expect_changed();
+}
+
+/// The real one does not end halfway on demand.
+#[test]
+fn goes_on_with_a_pool_that_was_not_finished() {
+    let lxd = Lxd::open(Backend::ScriptedSync);
+    let pool = Folder::new(&lxd);
+    pool.step(&lxd).run().expect_changed();
+    lxd.scripted().into_iter().for_each(|scripted| scripted.break_pool(&pool.name));
+    std::fs::remove_dir(pool.folder.path()).expect("take the folder away");
+    pool.step(&lxd).run().expect_code("POOL_STATUS_ERRORED").expect_words("lxc storage delete");
+    std::fs::create_dir(pool.folder.path()).expect("put the folder back");
+    trial::foresees_and_does(&lxd, &pool.step(&lxd));
+    trial::changes_nothing(&lxd, &pool.step(&lxd));
 }
 
 fn wants_a_source_of_its_own(lxd: &Lxd) {
