@@ -1,9 +1,11 @@
 """Both isolations on one lab, and the way between them."""
 
+from pathlib import Path
+
 import pytest
 from throwaway.lab import Lab
 
-ROLES = ["lxd_project", "lxd_storage_pools", "lxd_network_int_managed", "lxd_profiles"]
+ROLES = ["lab_facts", "lxd_project", "lxd_storage_pools", "lxd_network_int_managed", "lxd_profiles"]
 TAGS = ",".join(ROLES)
 # LXD 5.0 refuses raw.lxc and linux.kernel_modules in the profiles of a restricted project without it.
 LOWLEVEL = {"restricted.virtual-machines.lowlevel": "allow"}
@@ -42,7 +44,9 @@ def test_reference_has_the_shape_of_the_reference_roles(ansible, plain):
 
     worker = plain.find_profile("capi-worker")
     assert worker["config"]["raw.lxc"] == "lxc.apparmor.profile=unconfined"
-    assert worker["config"]["linux.kernel_modules"] == "br_netfilter,ip_vs,nf_conntrack,nf_tables,overlay,vxlan"
+    # A kernel that loads no modules is asked for none.
+    modules = "br_netfilter,ip_vs,nf_conntrack,nf_tables,overlay,vxlan" if Path("/proc/modules").exists() else None
+    assert worker["config"].get("linux.kernel_modules") == modules
     assert worker["devices"]["kmsg"] == {"type": "unix-char", "source": "/dev/kmsg", "path": "/dev/kmsg"}
     assert worker["devices"]["host-boot"]["readonly"] == "true"
     assert plain.find_profile("capi-base")["devices"]["eth0"] == {
@@ -54,15 +58,14 @@ def test_reference_has_the_shape_of_the_reference_roles(ansible, plain):
     assert reference(ansible, plain).changes == {}
 
 
-def strict(ansible, lab, tags=TAGS):
-    """Each step does what its check mode foresees."""
-    foreseen = ansible.substrate(lab, "--tags", tags, "--check")
-    done = ansible.substrate(lab, "--tags", tags)
+def strict(ansible, lab):
+    """One run tightens, from the inside out, and does what its check mode foresees."""
+    foreseen = ansible.substrate(lab, "--tags", TAGS, "--check")
+    done = ansible.substrate(lab, "--tags", TAGS)
     assert done.changes == foreseen.changes
 
 
 def test_changing_the_isolation_leaves_nothing_of_the_other(ansible, plain):
-    strict(ansible, plain, "lxd_profiles")
     strict(ansible, plain)
     as_strict = plain.lasting()
 
@@ -70,7 +73,6 @@ def test_changing_the_isolation_leaves_nothing_of_the_other(ansible, plain):
     as_reference = plain.lasting()
     assert as_reference != as_strict
 
-    strict(ansible, plain, "lxd_profiles")
     strict(ansible, plain)
     assert plain.lasting() == as_strict
 
@@ -82,9 +84,9 @@ def test_changing_the_isolation_leaves_nothing_of_the_other(ansible, plain):
 
 def test_a_project_is_not_tightened_around_what_it_holds(ansible, plain):
     reference(ansible, plain)
-    failure = ansible.substrate(plain, "--tags", TAGS, expect=2).steps["lxd_project"]
+    failure = ansible.substrate(plain, "--tags", "lxd_project", expect=2).steps["lxd_project"]
     assert failure["code"] == "LXD_RESTRICTION_CONFLICT"
-    assert any("--tags lxd_profiles" in hint for hint in failure["hints"])
+    assert any("playbook substrate" in hint for hint in failure["hints"])
 
 
 def test_strict_cannot_be_talked_into_low_level_keys(ansible, plain):

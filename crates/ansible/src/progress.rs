@@ -20,7 +20,7 @@ use tracing_subscriber::{
 };
 
 /// How long nothing may be told.
-const SILENCE: Duration = Duration::from_mins(1);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Sends every event of level INFO and above to `file` from now on.
 pub(crate) fn record_to(file: File) {

@@ -58,6 +58,21 @@ impl Test {
         })
     }
 
+    /// Whether a node said it is Ready after a point in time. Until the kubelet of a node that was started again speaks for itself,
+    /// the node is as it was left. The point is written as LXD or Kubernetes writes it, in UTC.
+    #[must_use]
+    pub fn ready_since(point: &str) -> Self {
+        // As `2026-11-21 14:42:19 +0000 UTC` in one of LXD's forms, and `2026-11-21T14:42:19Z` in the other and in Kubernetes'.
+        let point = point.get(..19).unwrap_or_default().replacen(' ', "T", 1);
+        let has_spoken = Self::new("reported by its kubelet", move |node| {
+            let conditions = node.data["status"]["conditions"].as_array().into_iter().flatten();
+            let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
+            let spoken = ready.and_then(|ready| ready["lastHeartbeatTime"].as_str()).unwrap_or_default();
+            Look { holds: spoken.get(..19).unwrap_or_default() >= point.as_str(), seen: format!("last heard of at {spoken}") }
+        });
+        Self::status("Ready").and(has_spoken)
+    }
+
     /// Whether the object's controller has seen its current form.
     #[must_use]
     pub fn observed() -> Self {
@@ -201,6 +216,17 @@ impl Condition {
     #[must_use]
     pub fn node_ready() -> Self {
         Self::any(resource::NODE, Test::status("Ready"))
+    }
+
+    /// Every node takes pods.
+    #[must_use]
+    pub fn all_nodes_ready() -> Self {
+        let ready = Test::status("Ready");
+        let all = Test::of_all("all Ready", move |nodes| {
+            let looks: Vec<Look> = nodes.iter().map(|node| (ready.judge)(&[*node])).collect();
+            Look { holds: !looks.is_empty() && looks.iter().all(|look| look.holds), seen: said(nodes, looks) }
+        });
+        Self::any(resource::NODE, all)
     }
 
     /// The condition as a person names it.

@@ -65,6 +65,12 @@ impl<'a> Kernel<'a> {
     }
 }
 
+/// Whether the kernel can load modules at all.
+#[must_use]
+pub fn loads_modules(root: &Root) -> bool {
+    root.has("/proc/modules")
+}
+
 /// Loads a module.
 pub async fn load(root: &Root, module: &str) -> Result<(), Error> {
     root.command("modprobe").arg("--").arg(module).execute().await.map(drop)

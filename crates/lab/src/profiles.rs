@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub external_interface: &'a str,
     /// Images whose layers carry device nodes need system call interception even in strict.
     pub interception: bool,
+    /// The host's kernel loads no modules: it has built in what it has. LXD would try to load them all the same, and fail.
+    pub fixed_kernel: bool,
 }
 
 /// A profile's owned part.
@@ -92,7 +94,7 @@ fn plain(isolation: Isolation, around: &Surroundings<'_>) -> Vec<Profile> {
         Isolation::Strict => (vec![], vec![("eth1", eth1)]),
         Isolation::Reference => (vec![("kmsg", kmsg.clone())], vec![("eth1", eth1), ("host-boot", boot), ("kmsg", kmsg)]),
     };
-    let confined = |modules| confinement(isolation, around.interception, modules);
+    let confined = |modules| confinement(isolation, around, modules);
     let node = confined("br_netfilter,ip_vs,nf_conntrack,nf_tables,overlay,vxlan");
     let profile = |name, description, config, devices| Profile { name, description, config, devices };
     vec![
@@ -104,12 +106,13 @@ fn plain(isolation: Isolation, around: &Surroundings<'_>) -> Vec<Profile> {
 }
 
 /// What every profile of a Kubernetes node sets: unprivileged, in an id map of its own, nesting containers.
-fn confinement(isolation: Isolation, interception: bool, modules: &str) -> Keys {
+fn confinement(isolation: Isolation, around: &Surroundings<'_>, modules: &str) -> Keys {
     let mut keys = set([("security.nesting", "true"), ("security.privileged", "false"), ("security.idmap.isolated", "true")]);
     if isolation == Isolation::Reference {
-        keys.extend(set([("raw.lxc", "lxc.apparmor.profile=unconfined"), ("linux.kernel_modules", modules)]));
+        keys.extend(set([("raw.lxc", "lxc.apparmor.profile=unconfined")]));
+        keys.insert("linux.kernel_modules".into(), (!around.fixed_kernel).then(|| modules.to_owned()));
     }
-    if isolation == Isolation::Reference || interception {
+    if isolation == Isolation::Reference || around.interception {
         keys.extend(set([("security.syscalls.intercept.mknod", "true"), ("security.syscalls.intercept.setxattr", "true")]));
     }
     keys
@@ -157,6 +160,7 @@ mod tests {
         internal_interface: "eth0",
         external_interface: "eth1",
         interception: false,
+        fixed_kernel: false,
     };
 
     fn named(profiles: Vec<Profile>, name: &str) -> Profile {
@@ -210,6 +214,14 @@ mod tests {
         let worker = named(waived, WORKER);
         assert_eq!(value(&worker.config, "security.syscalls.intercept.mknod"), Some("true"));
         assert_eq!(value(&worker.config, "raw.lxc"), None);
+    }
+
+    #[test]
+    fn a_kernel_without_modules_is_asked_for_none() {
+        for (fixed_kernel, expected) in [(false, Some("br_netfilter,ip_vs,nf_conntrack,overlay")), (true, None)] {
+            let catalogue = catalogue(Isolation::Reference, &Surroundings { fixed_kernel, ..AROUND });
+            assert_eq!(value(&named(catalogue, BOOTSTRAP).config, "linux.kernel_modules"), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The project's keys: features, and restrictions for each isolation.
 
+use std::collections::BTreeMap;
+
 use crate::{
     Isolation, Keys,
     keys::{set, without_rest_of},
@@ -28,6 +30,16 @@ pub fn config(isolation: Isolation, around: Surroundings<'_>) -> Keys {
     let mut keys = features();
     keys.extend(without_rest_of(own, &other));
     keys
+}
+
+/// The isolation that a project has, if it is one of the lab's.
+#[must_use]
+pub fn isolation(config: &BTreeMap<String, String>) -> Option<Isolation> {
+    match config.get("restricted.containers.lowlevel").map(String::as_str) {
+        Some("block") => Some(Isolation::Strict),
+        Some("allow") => Some(Isolation::Reference),
+        _ => None,
+    }
 }
 
 /// On the project: what the infrastructure provider's certificate reaches beyond it, and on which server that was found out.
@@ -120,6 +132,15 @@ mod tests {
                 assert_eq!(keys(isolation)[key].as_deref(), expected, "{key} in {isolation:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_project_shows_its_isolation() {
+        for wanted in [Isolation::Strict, Isolation::Reference] {
+            let live = keys(wanted).into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            assert_eq!(isolation(&live), Some(wanted));
+        }
+        assert_eq!(isolation(&BTreeMap::new()), None);
     }
 
     #[test]

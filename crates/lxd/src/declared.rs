@@ -135,7 +135,9 @@ impl<T: Object> Declared<T> {
             }
         }
         for keys in [&mut whole.config, &mut whole.at_creation].into_iter().chain(whole.devices.values_mut().flatten()) {
-            keys.values_mut().for_each(|value| *value = value.take().filter(|value| !value.is_empty()));
+            for value in keys.values_mut() {
+                *value = value.take().filter(|value| !value.is_empty());
+            }
         }
         whole
     }

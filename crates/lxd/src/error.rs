@@ -148,7 +148,7 @@ const MEANINGS: [(&str, &str, &str); 22] = [
     (
         "Conflict detected when changing",
         "LXD_RESTRICTION_CONFLICT",
-        "what is in the project has to give up first what is to be forbidden; the lab's own profiles do so by `--tags lxd_profiles`",
+        "what is in the project has to give up first what is to be forbidden; the playbook substrate goes from the inside out",
     ),
     (
         SETTING_UP,

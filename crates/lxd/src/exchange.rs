@@ -32,9 +32,9 @@ pub(crate) struct Limits {
 impl Limits {
     /// On the same machine.
     pub(crate) const LOCAL: Self = Self {
-        answer: Duration::from_mins(1),
-        transfer: Duration::from_mins(10),
-        setup: Duration::from_mins(2),
+        answer: Duration::from_secs(60),
+        transfer: Duration::from_secs(600),
+        setup: Duration::from_secs(120),
         acceptance: Duration::from_secs(10),
     };
     /// By HTTPS, where a refused connection says that nobody is there.

@@ -8,7 +8,7 @@ use lab::{
     lifecycle::{Carrier, Evidence},
     publication::Publication,
 };
-use lxd::{Client, Connection, Instance, InstanceState, Network, Pool, Profile, Project};
+use lxd::{Client, Connection, Instance, InstanceState, Network, Pool, Power, Profile, Project};
 
 use crate::Error;
 
@@ -148,7 +148,10 @@ impl Survey {
             pool: self.pool.is_some(),
             network: self.network.as_ref().is_some_and(|network| network.managed),
             profiles: self.profiles.clone(),
-            bootstrap_instance: self.bootstrap.as_ref().map(|state| state.status.clone()),
+            bootstrap_instance: self
+                .bootstrap
+                .as_ref()
+                .map(|state| if state.power() == Power::Running { "Running".to_owned() } else { state.status.clone() }),
             bootstrap: self.bootstrap_cluster.as_ref().map(|cluster| cluster.carrier.clone()),
             management: self.management_cluster.as_ref().map(|cluster| cluster.carrier.clone()),
         }

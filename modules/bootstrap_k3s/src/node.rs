@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use cluster::{
-    Condition, DynamicObject,
-    condition::{Look, Test},
-    resource,
-};
+use cluster::{Condition, DynamicObject, condition::Test, resource};
 use converge::{Failure, Wait};
 use lab::capi::K3S_KUBECONFIG;
 use survey::Addresses;
@@ -53,26 +49,11 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
     let (kubeconfig, running) = wait.until(look).await?;
 
     let api = cluster::Client::connect(&kubeconfig)?;
-    let ready = ready_since(&running.since);
-    let condition = Condition::any(resource::NODE, ready);
+    let condition = Condition::any(resource::NODE, Test::ready_since(&running.since));
     api.wait_for(&format!("{instance}: node Ready"), &[condition], deadline.saturating_sub(start.elapsed())).await?;
     let nodes = api.list(resource::NODE, None).await?;
     let node = nodes.first().ok_or_else(|| Error::NoNode { instance: instance.clone() })?;
     Ok((node.metadata.name.clone().unwrap_or_default(), addresses(node)))
-}
-
-/// A node that said it is Ready after a point in time. Until the kubelet of a k3s that was started again speaks for itself, the
-/// node is as the one before left it.
-fn ready_since(point: &str) -> Test {
-    // As `2026-11-21 14:42:19 +0000 UTC` is written by LXD, and `2026-11-21T14:42:19Z` by Kubernetes.
-    let point = point.get(..19).unwrap_or_default().replacen(' ', "T", 1);
-    let has_spoken = Test::new("reported by its kubelet", move |node| {
-        let conditions = node.data["status"]["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
-        let spoken = ready.and_then(|ready| ready["lastHeartbeatTime"].as_str()).unwrap_or_default();
-        Look { holds: spoken.get(..19).unwrap_or_default() >= point.as_str(), seen: format!("last heard of at {spoken}") }
-    });
-    Test::status("Ready").and(has_spoken)
 }
 
 fn addresses(node: &DynamicObject) -> Vec<String> {

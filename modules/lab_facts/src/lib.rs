@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use ansible::{RoleTask, Run, Step};
 use converge::{AbsolutePath, Failure};
 use lab::{
+    Isolation,
     lifecycle::{Owner, PHASE_KEY, Phase},
-    machine, names,
+    machine, names, project,
     teardown::Of,
 };
 use lxd::{Connection, Instance};
@@ -76,6 +77,8 @@ pub struct Lab {
     pub recorded_phase: Option<String>,
     /// What the next phase lacks: of the substrate, or once that is there, of the bootstrap cluster.
     pub missing: Vec<String>,
+    /// The isolation that the project has now; nothing if there is no project.
+    pub isolation: Option<Isolation>,
     /// The server: C(lxd) or C(incus), and its version.
     pub server: Option<String>,
     /// The internal network's IPv4 address with its prefix length.
@@ -179,6 +182,7 @@ impl Lab {
             cluster_api_kubeconfig: kept_by.display().to_string(),
             pivot_open: seen.pivot_open,
             recorded_phase: seen.project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
+            isolation: seen.project.as_ref().and_then(|project| project::isolation(&project.config)),
             network_ipv4: address("ipv4.address"),
             network_ipv6: address("ipv6.address"),
             server: seen.server,

@@ -8,7 +8,7 @@ use lxd::{Client, ImageFiles, ObjectChange};
 use serde_json::{Value, json};
 
 /// How long LXD may take to fetch an image from a server and make an instance of it.
-const PULLING: Duration = Duration::from_mins(30);
+const PULLING: Duration = Duration::from_secs(1800);
 
 /// One thing that this step does.
 pub(crate) enum Change {

@@ -128,10 +128,13 @@ impl Change {
     }
 }
 
+/// How long snapd may take to answer. What takes longer is a change, and waited for.
+const ANSWERING: Duration = Duration::from_secs(60);
+
 impl Snapd {
     /// A connection to the snapd that listens on `socket`; made when it is first used.
     pub(crate) fn new(socket: &Path) -> Result<Self, Error> {
-        let http = transport::client().unix_socket(socket).no_proxy().build();
+        let http = transport::client().unix_socket(socket).no_proxy().timeout(ANSWERING).build();
         let unreachable = |error: reqwest::Error| unreachable(socket, &error);
         Ok(Self { http: http.map_err(unreachable)?, socket: socket.to_owned() })
     }

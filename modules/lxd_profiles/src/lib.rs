@@ -1,13 +1,15 @@
 //! Creates and converges the four profiles of the lab's instances.
 
+mod node;
 mod restart;
 
 use std::{collections::BTreeMap, path::Path};
 
 use ansible::{OptionError, Run, Step};
-use converge::{Failure, Section};
+use converge::{AbsolutePath, Failure, Section};
+use host::{Root, kernel};
 use lab::{
-    Isolation, names,
+    Isolation, machine, names,
     profiles::{self, BASE, BOOTSTRAP, CONTROL_PLANE, Surroundings},
 };
 use lxd::{Client, Connection, Declared, ObjectChange, Tagged};
@@ -76,10 +78,14 @@ pub struct LxdProfiles {
     pub capi_worker_extra_devices: Devices,
     /// What to restart when a profile changes in a way that a running instance does not take up.
     pub restart_policy: RestartPolicy,
-    /// How long a restarted instance may take to have its addresses again, in seconds.
+    /// How long a restarted instance may take to have its addresses again, and a node to be Ready again, in seconds.
     #[default(120)]
     #[schemars(range(min = 1))]
     pub restart_timeout: u64,
+    /// Folder of the lab's programs and settings on the host, where the kubeconfigs of the clusters are whose nodes are restarted.
+    #[default(machine::OPT_ROOT.into())]
+    #[schemars(extend("global" = "opt_root"))]
+    pub opt_root: AbsolutePath,
     /// Where LXD listens.
     #[serde(flatten)]
     pub lxd: Connection,
@@ -92,7 +98,7 @@ pub enum RestartPolicy {
     /// The lab's own instance, the bootstrap cluster's.
     #[default]
     Auto,
-    /// The nodes that Cluster API made as well, one by one.
+    /// The nodes that Cluster API made as well, one by one: the next one follows when all nodes of its cluster are Ready.
     Nodes,
     /// None.
     Never,
@@ -136,7 +142,7 @@ impl Step for LxdProfiles {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        for profile in self.catalogue() {
+        for profile in self.catalogue(false) {
             let (config, devices) = self.extras(profile.name);
             let option = |what: &str| format!("{}_extra_{what}", profile.name.replace('-', "_"));
             OptionError::refuse_overrides(&option("config"), config, &profile.config)?;
@@ -164,7 +170,7 @@ impl Step for LxdProfiles {
 }
 
 impl LxdProfiles {
-    fn catalogue(&self) -> Vec<profiles::Profile> {
+    fn catalogue(&self, fixed_kernel: bool) -> Vec<profiles::Profile> {
         profiles::catalogue(
             self.isolation,
             &Surroundings {
@@ -174,6 +180,7 @@ impl LxdProfiles {
                 internal_interface: &self.internal_ifname,
                 external_interface: &self.external_ifname,
                 interception: self.strict_interception,
+                fixed_kernel,
             },
         )
     }
@@ -200,7 +207,7 @@ impl LxdProfiles {
     async fn facts(&self, last: Option<Live>, changes: &[Change]) -> Result<Facts, Failure> {
         let restarts = ansible::seen(&Profiles(self), last).await?.restarts;
         let of = |name: &str| changes.iter().filter_map(Change::profile).find(|change| change.name == name);
-        let profiles = self.catalogue().into_iter().map(|profile| {
+        let profiles = self.catalogue(false).into_iter().map(|profile| {
             let change = of(profile.name);
             ProfileFacts {
                 name: profile.name.to_owned(),
@@ -219,6 +226,7 @@ impl LxdProfiles {
 
 #[derive(Default)]
 struct Live {
+    fixed_kernel: bool,
     profiles: BTreeMap<String, Tagged<lxd::Profile>>,
     restarts: Restarts,
 }
@@ -232,8 +240,9 @@ impl Section for Profiles<'_> {
 
     async fn observe(&self) -> Result<Live, Failure> {
         let client = self.0.client().await?;
-        let mut live = Live { restarts: Restarts::observe(&client).await?, ..Live::default() };
-        for profile in self.0.catalogue() {
+        let fixed_kernel = !kernel::loads_modules(&Root::default());
+        let mut live = Live { fixed_kernel, restarts: Restarts::observe(&client).await?, ..Live::default() };
+        for profile in self.0.catalogue(false) {
             if let Some(found) = client.find(profile.name).await? {
                 live.profiles.insert(profile.name.to_owned(), found);
             }
@@ -243,7 +252,7 @@ impl Section for Profiles<'_> {
 
     /// Running instances are marked before their profile changes, so that a run that dies in between leaves behind what is to do.
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
-        let declared = self.0.catalogue().into_iter().map(|profile| self.0.declare(profile));
+        let declared = self.0.catalogue(live.fixed_kernel).into_iter().map(|profile| self.0.declare(profile));
         let profiles: Vec<_> = declared.filter_map(|declared| declared.compare(live.profiles.get(&declared.name))).collect();
         let stale = |change: &&ObjectChange| !change.creates() && change.keys.iter().any(|key| profiles::needs_restart(key));
         let stale: Vec<&str> = profiles.iter().filter(stale).map(|change| change.name.as_str()).collect();

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use converge::{Failure, Wait};
+use lab::publication::CLUSTER_KEY;
 use lxd::{Client, Error, Instance, ObjectChange, Power};
 use serde_json::{Value, json};
 
-use crate::{LxdProfiles, RestartPolicy};
+use crate::{
+    LxdProfiles, RestartPolicy,
+    node::{self, Cluster},
+};
 
 /// On an instance: the first process of the run that has to end before its profiles are what it runs with. Where the process is
 /// another the mark has no meaning any more; where there is none, a restart has left the instance stopped.
@@ -18,8 +22,8 @@ pub(crate) enum Change {
     Profile(Box<ObjectChange>),
     /// A running instance is noted to be in need of a restart.
     Mark { instance: String },
-    /// An instance is restarted.
-    Restart { instance: String },
+    /// An instance is restarted, which may be a node.
+    Restart { instance: String, cluster: Option<Cluster> },
     /// An instance is started that a restart has left stopped.
     Start { instance: String },
 }
@@ -30,7 +34,7 @@ impl Change {
     }
 
     pub(crate) fn restarted(&self) -> Option<&str> {
-        if let Self::Restart { instance } | Self::Start { instance } = self { Some(instance) } else { None }
+        if let Self::Restart { instance, .. } | Self::Start { instance } = self { Some(instance) } else { None }
     }
 
     pub(crate) async fn apply(&self, step: &LxdProfiles, client: &Client) -> Result<(), Failure> {
@@ -49,23 +53,30 @@ impl Change {
                 let process = client.instance_state(instance).await?.pid;
                 Ok(set_mark(client, instance, &process.to_string()).await?)
             }
-            Self::Restart { instance } | Self::Start { instance } => {
-                client.restart_instance(instance).await?;
-                let interface = &step.internal_ifname;
-                let wait = Wait::for_condition(
-                    format!("{instance}: an address on {interface} after the restart"),
-                    Duration::from_secs(step.restart_timeout),
-                );
-                let look = async || {
-                    let state = client.instance_state(instance).await?;
-                    let there = state.global_addresses(interface).next().is_some();
-                    Ok::<_, Error>(if there { Ok(()) } else { Err(state.describe(interface)) })
-                };
-                wait.until(look).await?;
-                Ok(set_mark(client, instance, "").await?)
+            Self::Restart { instance, cluster: Some(cluster) } => {
+                let deadline = Duration::from_secs(step.restart_timeout);
+                let api = cluster.whole(&step.opt_root, deadline).await?;
+                restart(step, client, instance).await?;
+                let started = client.get::<Instance>(&format!("instances/{instance}")).await?.object.last_used_at;
+                node::ready_again(&api, instance, &started, deadline).await
             }
+            Self::Restart { instance, cluster: None } | Self::Start { instance } => restart(step, client, instance).await,
         }
     }
+}
+
+/// Restarts an instance, and waits until it can be reached.
+async fn restart(step: &LxdProfiles, client: &Client, instance: &str) -> Result<(), Failure> {
+    client.restart_instance(instance).await?;
+    let interface = &step.internal_ifname;
+    let condition = format!("{instance}: an address on {interface} after the restart");
+    let look = async || {
+        let state = client.instance_state(instance).await?;
+        let there = state.global_addresses(interface).next().is_some();
+        Ok::<_, Error>(if there { Ok(()) } else { Err(state.describe(interface)) })
+    };
+    Wait::for_condition(condition, Duration::from_secs(step.restart_timeout)).until(look).await?;
+    Ok(set_mark(client, instance, "").await?)
 }
 
 /// Notes on the running instances of a profile that they do not have what it says: those that the server names, or all.
@@ -95,7 +106,7 @@ impl fmt::Display for Change {
         match self {
             Self::Profile(change) => change.fmt(f),
             Self::Mark { instance } => write!(f, "instance {instance}: mark for a restart"),
-            Self::Restart { instance } => write!(f, "restart instance {instance}"),
+            Self::Restart { instance, .. } => write!(f, "restart instance {instance}"),
             Self::Start { instance } => write!(f, "start instance {instance}, which a restart has left stopped"),
         }
     }
@@ -105,7 +116,7 @@ impl converge::Change for Change {
     fn object(&self) -> String {
         match self {
             Self::Profile(change) => change.object(),
-            Self::Mark { instance } | Self::Restart { instance } | Self::Start { instance } => format!("instance {instance}"),
+            Self::Mark { instance } | Self::Restart { instance, .. } | Self::Start { instance } => format!("instance {instance}"),
         }
     }
 
@@ -138,6 +149,7 @@ pub(crate) struct Running {
     pub marked: bool,
     pub owner: Owner,
     pub power: Power,
+    pub cluster: Option<Cluster>,
 }
 
 /// Who made an instance, which decides whether a restart is this step's business.
@@ -157,14 +169,14 @@ impl Restarts {
             listed => listed?,
         };
         for instance in instances {
-            let (owner, power) = (owner(&instance), instance.power());
+            let (owner, power, cluster) = (owner(&instance), instance.power(), Cluster::of(&instance));
             let marked = match instance.config.get(MARK) {
                 Some(_) if power == Power::Stopped => true,
                 Some(process) => *process == client.instance_state(&instance.name).await?.pid.to_string(),
                 None => false,
             };
             if marked || power != Power::Stopped {
-                running.insert(instance.name, Running { profiles: instance.profiles, marked, owner, power });
+                running.insert(instance.name, Running { profiles: instance.profiles, marked, owner, power, cluster });
             }
         }
         Ok(Self(running))
@@ -187,7 +199,7 @@ impl Restarts {
             match running.power {
                 // One that somebody has frozen is not set going.
                 _ if !allowed || !(affected || running.marked) => {}
-                Power::Running => restarts.push(Change::Restart { instance }),
+                Power::Running => restarts.push(Change::Restart { instance, cluster: running.cluster.clone() }),
                 Power::Stopped => restarts.push(Change::Start { instance }),
                 Power::Frozen | Power::Broken | Power::Changing => {}
             }
@@ -204,7 +216,7 @@ impl Restarts {
 fn owner(instance: &Instance) -> Owner {
     if instance.config.contains_key(lab::names::OWNER_KEY) {
         Owner::Lab
-    } else if instance.config.contains_key("user.cluster-name") {
+    } else if instance.config.contains_key(CLUSTER_KEY) {
         Owner::ClusterApi
     } else {
         Owner::Other

@@ -6,7 +6,7 @@ use crate::restart::{Owner, Running};
 
 fn live(step: &LxdProfiles) -> Live {
     let some = |keys: lab::Keys| keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect::<lxd::Config>();
-    let profiles = step.catalogue().into_iter().map(|profile| {
+    let profiles = step.catalogue(false).into_iter().map(|profile| {
         let devices = profile.devices.into_iter().filter_map(|(name, keys)| Some((name, some(keys?)))).collect();
         let object = lxd::Profile {
             description: profile.description.into(),
@@ -16,11 +16,11 @@ fn live(step: &LxdProfiles) -> Live {
         };
         (profile.name.to_owned(), Tagged { object, etag: None })
     });
-    Live { profiles: profiles.collect(), restarts: Restarts::default() }
+    Live { profiles: profiles.collect(), ..Live::default() }
 }
 
 fn running(owner: Owner, profile: &str, marked: bool) -> Running {
-    Running { profiles: vec![BASE.into(), profile.into()], marked, owner, power: Power::Running }
+    Running { profiles: vec![BASE.into(), profile.into()], marked, owner, power: Power::Running, cluster: None }
 }
 
 fn plan(step: &LxdProfiles, live: &Live) -> String {

@@ -1,7 +1,11 @@
 //! `lxd_profiles` against every LXD.
 
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
 use contract::trial::{self, Fault};
-use contract::{Lxd, Step, Substrate};
+use contract::{Kubernetes, Lxd, Step, Substrate};
 use serde_json::{Value, json};
 
 contract::on_every_lxd!(
@@ -203,16 +207,35 @@ fn leaves_alone_what_others_run(lxd: &Lxd) {
     trial::changes_nothing(lxd, &substrate.profiles());
 }
 
+/// A node as its kubelet reports it.
+fn report(cluster: &Kubernetes, ready: &str, heard_of: &str) {
+    let condition = json!({"type": "Ready", "status": ready, "lastHeartbeatTime": heard_of});
+    cluster.put("/api/v1/nodes/node", json!({"apiVersion": "v1", "kind": "Node", "status": {"conditions": [condition]}}));
+}
+
 fn restarts_nodes_when_asked(lxd: &Lxd) {
     let substrate = Substrate::for_instances(lxd);
-    run_instance(&substrate, "node", &json!({"user.cluster-name": "mgmt-1"}));
+    run_instance(&substrate, "node", &json!({"user.cluster-name": "mgmt-1", "user.cluster-namespace": "lab"}));
     let old = process(&substrate, "node");
     drift(&substrate);
-    let nodes = substrate.profiles().args(json!({"restart_policy": "nodes"}));
-    let done = trial::foresees_and_does(lxd, &nodes);
-    assert_eq!([&done.json["restarted"], &done.json["restart_pending"]], [&json!(["node"]), &json!([])]);
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = substrate.profiles().args(json!({"restart_policy": "nodes", "restart_timeout": 2, "opt_root": folder.path()}));
+    assert!(nodes.run().failed(), "a node of a cluster that cannot be asked is left alone");
+    let cluster = Kubernetes::start(&["/api/v1/nodes"]);
+    let kubeconfigs = folder.path().join("etc/clusters/lab");
+    fs::create_dir_all(&kubeconfigs).unwrap();
+    fs::write(kubeconfigs.join("mgmt-1.kubeconfig"), cluster.kubeconfig()).unwrap();
+    report(&cluster, "False", "2020-01-01T00:00:00Z");
+    nodes.run().expect_words("all nodes Ready before one is restarted");
+    assert_eq!(process(&substrate, "node"), old, "neither is one where another is down");
+    report(&cluster, "True", "2020-01-01T00:00:00Z");
+    nodes.run().expect_words("node: Ready after the restart").expect_words("last heard of at 2020");
     assert_ne!(process(&substrate, "node"), old);
-    trial::changes_nothing(lxd, &nodes);
+    drift(&substrate);
+    report(&cluster, "True", "2126-01-01T00:00:00Z");
+    let done = trial::foresees_and_does(lxd, &nodes.args(json!({"restart_timeout": 60})));
+    assert_eq!([&done.json["restarted"], &done.json["restart_pending"]], [&json!(["node"]), &json!([])]);
+    trial::changes_nothing(lxd, &substrate.profiles());
 }
 
 /// A network card on a bridge that is not there.
