@@ -194,6 +194,13 @@ lab:
       elements: str
       returned: success
       type: list
+    isolation:
+      description:
+        - The isolation that the project has now; nothing if there is no project.
+        - "V(strict): Nothing that leads to the host; the host loads kernel modules, and a network forward publishes the API."
+        - "V(reference): The shape of the reference roles, for labs that need host devices, low-level keys or proxy devices."
+      returned: success
+      type: str
     management_cluster:
       contains:
         missing:

@@ -14,7 +14,7 @@ description:
   - The instance is an unprivileged container in the lab's project.
   - >-
     Its configuration keys and devices that this step does not declare are left
-    alone; devices that it declared once and does not any more are removed.
+    alone; what it declared once and does not any more is removed.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

@@ -106,6 +106,13 @@ options:
     type: str
     aliases:
       - lxd_socket_uri
+  opt_root:
+    description:
+      - >-
+        Folder of the lab's programs and settings on the host, where the kubeconfigs of
+        the clusters are whose nodes are restarted.
+    type: path
+    default: /opt/capi-lab
   project:
     description:
       - Project of the profiles.
@@ -117,7 +124,7 @@ options:
         What to restart when a profile changes in a way that a running instance does
         not take up.
       - "V(auto): The lab's own instance, the bootstrap cluster's."
-      - "V(nodes): The nodes that Cluster API made as well, one by one."
+      - "V(nodes): The nodes that Cluster API made as well, one by one: the next one follows when all nodes of its cluster are Ready."
       - "V(never): None."
     type: str
     default: auto
@@ -127,7 +134,9 @@ options:
       - never
   restart_timeout:
     description:
-      - How long a restarted instance may take to have its addresses again, in seconds.
+      - >-
+        How long a restarted instance may take to have its addresses again, and a node
+        to be Ready again, in seconds.
     type: int
     default: 120
   storage_pool:

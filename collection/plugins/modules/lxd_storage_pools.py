@@ -53,6 +53,9 @@ options:
         description:
           - Configuration keys of the pool.
           - "C(source) must be set: a block device, best by its C(/dev/disk/by-id) name, or what else the driver takes."
+          - >-
+            With C(loop), LXD makes a file of C(size) itself, or a folder with
+            O(pools[].driver=dir).
         type: dict
         default: {}
       description:

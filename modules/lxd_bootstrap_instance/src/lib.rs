@@ -194,7 +194,7 @@ impl Step for LxdBootstrapInstance {
             run.warn(format!("instance {name} was made of image {alias}; image {wanted} counts when it is made anew"));
         }
         let created = converged.changes.iter().any(|change| matches!(change, Change::Converge(change) if change.creates()));
-        run.verify(self.facts(converged.live, created)).await
+        run.verify(Box::pin(self.facts(converged.live, created))).await
     }
 }
 
