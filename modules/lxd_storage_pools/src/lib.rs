@@ -294,12 +294,11 @@ impl Section for Pools<'_> {
         let mut made: Vec<&Pool> = Vec::new();
         for pool in &self.0.pools {
             let mut found = live.pools.get(&pool.name);
-            match found {
-                Some(found) => pool.accepts(&found.object, live)?,
-                None => {
-                    pool.can_be_made(live, &made)?;
-                    made.push(pool);
-                }
+            if let Some(found) = found {
+                pool.accepts(&found.object, live)?;
+            } else {
+                pool.can_be_made(live, &made)?;
+                made.push(pool);
             }
             // LXD goes on with what it did not finish when it is asked to make it once more.
             found = found.filter(|found| is_finished(&found.object));
@@ -310,10 +309,8 @@ impl Section for Pools<'_> {
 
     async fn apply(&self, change: &ObjectChange) -> Result<(), Failure> {
         let client = self.0.lxd.client().await?;
-        match self.0.pools.iter().find(|pool| pool.name == change.name) {
-            Some(pool) if change.creates() => self.0.make(client, pool, change).await,
-            _ => Ok(change.apply(client).await?),
-        }
+        let pool = self.0.pools.iter().find(|pool| pool.name == change.name).filter(|_| change.creates());
+        if let Some(pool) = pool { self.0.make(client, pool, change).await } else { Ok(change.apply(client).await?) }
     }
 }
 
