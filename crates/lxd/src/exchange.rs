@@ -82,11 +82,11 @@ impl Client {
 
     /// Waits until the server serves.
     async fn serves(&self) -> Result<(), Error> {
-        const PATH: &str = "operations";
+        const REQUEST: &str = "GET /1.0/operations";
         let start = Instant::now();
         let wait = Wait::for_condition(format!("LXD at {}: serves", self.address()), self.limits().setup);
-        let url = self.url(PATH)?;
-        wait.until(async || match self.exchange_once(&PATH, self.http().get(url.clone()), self.limits().answer).await {
+        let url = self.url("operations")?;
+        wait.until(async || match self.exchange_once(&REQUEST, self.http().get(url.clone()), self.limits().answer).await {
             Ok(reply) if reply.is_too_early() => Ok(Err(reply.reason().unwrap_or_default())),
             Ok(_) => Ok(Ok(())),
             Err(error) if self.may_still_be_accepted(&error, start.elapsed()) => Ok(Err(error.to_string())),
@@ -160,8 +160,7 @@ mod tests {
     };
 
     /// Answers one request of each connection, and what is over with silence.
-    async fn serve(socket: &Path, answers: &[(u16, &str)]) {
-        let listener = UnixListener::bind(socket).unwrap();
+    async fn serve(listener: UnixListener, answers: &[(u16, &str)]) {
         let mut answers: VecDeque<(u16, String)> = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
         let mut silent = Vec::new();
         loop {
@@ -191,9 +190,10 @@ mod tests {
                 assert_eq!(write.unwrap_err().code(), "LXD_SILENT");
                 client.get::<Value>("projects").await
             };
+            let listener = UnixListener::bind(&socket).unwrap();
             let error = tokio::select! {
                 outcome = silent => outcome.unwrap_err(),
-                () = serve(&socket, answers) => unreachable!(),
+                () = serve(listener, answers) => unreachable!(),
             };
             assert_eq!(error.code(), "LXD_SILENT", "{error}");
             assert!(error.to_string().starts_with("LXD at there did not answer GET /1.0/"), "{error}");
@@ -211,7 +211,8 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             std::fs::remove_file(&socket).unwrap();
             let lists = r#"{"type":"sync","metadata":{}}"#;
-            serve(&socket, &[(503, SETUP), (503, SETUP), (200, lists), (200, SERVER), (503, SETUP), (200, lists), (200, lists)])
+            let listener = UnixListener::bind(&socket).unwrap();
+            serve(listener, &[(503, SETUP), (503, SETUP), (200, lists), (200, SERVER), (503, SETUP), (200, lists), (200, lists)])
                 .await;
         };
         let step = async {
@@ -232,9 +233,10 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert_eq!(connect(&socket, limits).await.unwrap_err().code(), "LXD_UNREACHABLE");
         std::fs::remove_file(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
         let error = tokio::select! {
             outcome = connect(&socket, limits) => outcome.unwrap_err(),
-            () = serve(&socket, &[(503, SETUP); 100]) => unreachable!(),
+            () = serve(listener, &[(503, SETUP); 100]) => unreachable!(),
         };
         assert_eq!(error.code(), "LXD_STARTING", "{error}");
     }
