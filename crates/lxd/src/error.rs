@@ -223,7 +223,13 @@ impl Error {
     /// LXD is away for a while, as when it is restarted.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { denied: false, .. } | Self::Silent { .. } | Self::Interrupted { .. } | Self::Refused { status: 503, .. })
+        matches!(
+            self,
+            Self::Unreachable { denied: false, .. }
+                | Self::Silent { .. }
+                | Self::Interrupted { .. }
+                | Self::Refused { status: 503, .. }
+        )
     }
 
     /// A profile is as it was asked to be, but running instances go on as before. These are named, if the server names them.

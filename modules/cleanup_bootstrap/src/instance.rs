@@ -119,9 +119,17 @@ mod tests {
         };
         for (case, live, expected) in [
             ("gone", None, ""),
-            ("running", Some(instance(BOOTSTRAP_ROLE, "Running")), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
+            (
+                "running",
+                Some(instance(BOOTSTRAP_ROLE, "Running")),
+                "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0",
+            ),
             ("stopped", Some(instance(BOOTSTRAP_ROLE, "Stopped")), "delete instance capi-bootstrap-0"),
-            ("frozen", Some(instance(BOOTSTRAP_ROLE, "Frozen")), "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0"),
+            (
+                "frozen",
+                Some(instance(BOOTSTRAP_ROLE, "Frozen")),
+                "stop instance capi-bootstrap-0; delete instance capi-bootstrap-0",
+            ),
             ("somebody's", Some(Instance { config: [].into(), ..instance("", "Running") }), "INSTANCE_FOREIGN"),
         ] {
             let said = match BootstrapInstance(&step).plan(&live) {
