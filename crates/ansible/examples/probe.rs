@@ -20,6 +20,7 @@ fn main() -> ExitCode {
 #[serde(default)]
 struct Probe {
     /// The file.
+    #[schemars(extend("tells_apart" = true))]
     path: Option<AbsolutePath>,
     /// What it holds.
     #[default("hello")]

@@ -14,7 +14,8 @@ use converge::{AbsolutePath, Explain, Explanation, Failure};
 use serde_json::{Map, Value};
 
 use crate::{
-    OptionError, OptionTable, Reference, Report, Run, Step, VERSION, attach, interrupt, job, path, progress, reference::Format,
+    OptionError, OptionTable, Reference, Report, Run, Step, VERSION, attach, interrupt, job, ledger, path, progress,
+    reference::Format,
 };
 
 /// What Ansible writes for numbers that JSON does not have.
@@ -271,7 +272,8 @@ fn run<S: Step>(arguments: &Arguments) -> Value {
     let table = OptionTable::of::<S>().with_switches(S::SECTIONS);
     let resolved = table.resolve(&arguments.options(&table));
     let invocation = resolved.as_ref().ok().filter(|_| arguments.wants_invocation()).map(|options| table.shown(options));
-    let mut result = match resolved.map_err(Failure::from).and_then(|options| converge::<S>(options, &mut run)) {
+    let subject = resolved.as_ref().map(|options| table.subject(options)).unwrap_or_default();
+    let mut result = match resolved.map_err(Failure::from).and_then(|options| converge::<S>(options, &subject, &mut run)) {
         Ok(facts) => {
             let is_secret = facts.as_ref().is_some_and(carries_secret::<S>);
             let mut result = run.report.success(facts, with_diff);
@@ -296,7 +298,7 @@ fn carries_secret<S: Step>(facts: &Value) -> bool {
     OptionTable::of_output::<S::Facts>().options.iter().any(|fact| fact.secret && !facts[&fact.name].is_null())
 }
 
-fn converge<S: Step>(mut options: Map<String, Value>, run: &mut Run) -> Result<Option<Value>, Failure> {
+fn converge<S: Step>(mut options: Map<String, Value>, subject: &[String], run: &mut Run) -> Result<Option<Value>, Failure> {
     let start = Instant::now();
     let enabled = options.remove("enabled") != Some(Value::Bool(false));
     let switch = |section: &&&str| options.get(&format!("flow_control_{section}")) == Some(&Value::Bool(false));
@@ -314,6 +316,7 @@ fn converge<S: Step>(mut options: Map<String, Value>, run: &mut Run) -> Result<O
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RuntimeError)?;
     let facts = runtime.block_on(async {
         interrupt::heed().map_err(RuntimeError)?;
+        let _alone = run.alone::<S>(subject).await?;
         step.converge(run).await
     })?;
     Ok(facts.map(|facts| serde_json::to_value(facts).unwrap_or_default()))
@@ -345,14 +348,20 @@ impl Explain for Defect {
     }
 }
 
-/// A panic's own words may hold a path or a secret, so only its place in the source is told.
+/// What was begun until then was done, as far as anybody knows. A panic's own words may hold a path or a secret, so only its place in
+/// the source is told.
 fn answer_panics_with(answer: impl Fn(Value) + Send + Sync + 'static) {
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|place| {
             let file = Path::new(place.file()).file_name().unwrap_or_default().to_string_lossy().into_owned();
             format!("line {} of {file}", place.line())
         });
-        answer(failed(Defect { place }));
+        let (stage, changes) = ledger::so_far();
+        let failure = Failure { stage: Some(stage), ..Failure::from(Defect { place }) };
+        let mut result = Report::default().failure(&failure, false);
+        result["changed"] = (!changes.is_empty()).into();
+        result["changes"] = changes.into();
+        answer(result);
     }));
 }
 

@@ -4,10 +4,12 @@
 //! (`plan`, a pure function) and how to change it (`apply`). Everything a user of Ansible expects around that lives here and nowhere
 //! else: coercion of options, check mode, diff, stages with their seconds, failure objects, progress, documentation.
 
+mod alone;
 mod attach;
 mod cli;
 mod interrupt;
 mod job;
+mod ledger;
 mod options;
 mod path;
 mod progress;

@@ -12,15 +12,23 @@
 //! [`Run::verify`] then reads back what the step promises. What the sections saw last is in [`Converged::live`], so that facts need
 //! not be asked for once more.
 //!
-//! Limits: sections run in order, never side by side. The state between two looks is anybody's; who must be alone takes a lock.
+//! Of a step that changes things, one run at a time is at work on a host for a lab.
+//!
+//! Limits: sections run in order, never side by side. The state between two looks is anybody's; who must be alone against other steps
+//! takes a lock.
 
 use std::{collections::BTreeSet, future::Future, time::Instant};
 
 use converge::{Explain, Explanation, Failure, Section, stop};
+use host::HostLock;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Report, RoleTask, Stage};
+use crate::{
+    Report, RoleTask, Stage,
+    alone::{Busy, alone},
+    ledger,
+};
 
 /// One role step: a struct of options that can be converged.
 pub trait Step: DeserializeOwned + JsonSchema {
@@ -32,6 +40,9 @@ pub trait Step: DeserializeOwned + JsonSchema {
     const EXAMPLES: &'static str;
     /// The tasks of its role.
     const TASKS: &'static [RoleTask] = &[RoleTask::ON_HOST];
+    /// Whether it changes anything. Of a step that does, one run at a time is at work on a host for a lab; options marked with
+    /// `tells_apart` say what else a run is about.
+    const CHANGES: bool = true;
     /// What the result carries beyond the protocol's own keys.
     type Facts: Serialize + JsonSchema;
 
@@ -179,8 +190,21 @@ impl Run {
         self.report.warnings.push(text.into());
     }
 
+    /// Outside check mode, waits for another run of the same step on the same to end.
+    pub(crate) async fn alone<S: Step>(&mut self, subject: &[String]) -> Result<Option<HostLock>, Busy> {
+        if self.check || !S::CHANGES {
+            return Ok(None);
+        }
+        let lock = alone(S::NAME, subject).await?;
+        if let Some(waited) = lock.waited() {
+            self.warn(format!("another run of {} was at work; this one has waited {} s for its end", S::NAME, waited.as_secs()));
+        }
+        Ok(Some(lock))
+    }
+
     fn enter(&mut self, stage: &str) {
         stage.clone_into(&mut self.stage);
+        ledger::enter(stage);
         tracing::info!(stage);
     }
 
@@ -193,6 +217,7 @@ async fn apply_all<S: Section>(section: &S, changes: Vec<S::Change>, done: &mut 
     for change in changes {
         stop::check()?;
         tracing::info!("{change}");
+        ledger::begin(change.to_string());
         let outcome = section.apply(&change).await;
         if outcome.as_ref().err().is_none_or(|failure| failure.is_made) {
             done.push(change);

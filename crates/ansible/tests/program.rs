@@ -143,6 +143,12 @@ fn a_panic_is_a_failure_without_a_path_or_a_secret() {
     assert_eq!(panicked.result["code"], "INTERNAL");
     assert!(!panicked.text.contains('/'), "{}", panicked.text);
     assert!(panicked.result["detail"].as_str().unwrap().ends_with("of probe.rs"), "{}", panicked.text);
+    // What was done until then is not hidden.
+    let told = ["changed", "changes", "stage"].map(|key| panicked.result[key].clone());
+    assert_eq!(told, [json!(true), json!(["write the file"]), json!("file")]);
+    // The file is there by now, so this one panics before it has done anything.
+    let panicked = bench.run(&with(bench.options(), json!({"ending": "panic"})));
+    assert_eq!((&panicked.result["changed"], &panicked.result["changes"]), (&json!(false), &json!([])));
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! It lies in a folder of root's own, so that nobody else can hold it, or put something in its place that a run would wait for. Where
 //! there cannot be such a folder, because this user may not make one, there is no lock: what it guards has to bear that.
+//!
+//! Who holds it has written its process into it, so that who waits can say for whom.
 
 use std::{
     fs::{File, TryLockError},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
-    time::Duration,
+    process,
+    time::{Duration, Instant},
 };
 
 use converge::Wait;
@@ -28,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[must_use]
 pub struct HostLock {
     file: Option<File>,
+    waited: Duration,
 }
 
 impl HostLock {
@@ -37,22 +41,49 @@ impl HostLock {
         self.file.is_some()
     }
 
+    /// How long another run was waited for, if one was.
+    #[must_use]
+    pub fn waited(&self) -> Option<Duration> {
+        Some(self.waited).filter(|waited| !waited.is_zero())
+    }
+
     /// Waits for the end of what another run does under this name.
     pub async fn acquire(name: &str) -> Result<Self, Error> {
-        Self::acquire_in(Path::new(FOLDER), name, PATIENCE).await
+        Self::acquire_within(name, PATIENCE).await
+    }
+
+    /// The same, for who has another patience.
+    pub async fn acquire_within(name: &str, patience: Duration) -> Result<Self, Error> {
+        Self::acquire_in(Path::new(FOLDER), name, patience).await
     }
 
     async fn acquire_in(folder: &Path, name: &str, patience: Duration) -> Result<Self, Error> {
-        let Ok(file) = place(folder, name) else { return Ok(Self { file: None }) };
-        let wait =
-            Wait::for_condition(format!("the end of what another run does, which holds {}/{name}", folder.display()), patience);
-        let look = async || match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok::<_, Error>(Err("it goes on")),
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Ok(())),
-        };
-        wait.until(look).await?;
-        Ok(Self { file: Some(file) })
+        let mut lock = Self { file: None, waited: Duration::ZERO };
+        let Ok(file) = place(folder, name) else { return Ok(lock) };
+        let start = Instant::now();
+        if is_held(&file) {
+            let what = format!("the end of what another run does, which holds {}/{name}", folder.display());
+            let look = async || Ok::<_, Error>(if is_held(&file) { Err(format!("{} is at work", holder(&file))) } else { Ok(()) });
+            Wait::for_condition(what, patience).until(look).await?;
+            lock.waited = start.elapsed();
+        }
+        // Without the process in it, the lock is as good.
+        let _ = file.set_len(0).and_then(|()| file.write_all_at(process::id().to_string().as_bytes(), 0));
+        lock.file = Some(file);
+        Ok(lock)
     }
+}
+
+/// Whether somebody else holds the lock. It is ours otherwise, or there is none on this file system.
+fn is_held(file: &File) -> bool {
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+fn holder(file: &File) -> String {
+    let mut text = [0; 20];
+    let read = file.read_at(&mut text, 0).unwrap_or_default();
+    let id = std::str::from_utf8(&text[..read]).ok().filter(|id| !id.is_empty());
+    id.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
 }
 
 /// The file to lock. Neither it nor its folder can be another user's.
@@ -94,9 +125,23 @@ mod tests {
         assert!(first.is_held());
         let second = acquire().await.unwrap_err();
         assert_eq!(second.code(), "WAIT_TIMEOUT");
-        assert!(second.to_string().contains("another run"), "{second}");
+        let who = format!("process {} is at work", process::id());
+        assert!(second.to_string().contains("another run") && second.to_string().ends_with(&who), "{second}");
+        assert_eq!(first.waited(), None);
         drop(first);
         assert!(acquire().await.unwrap().is_held());
+    }
+
+    #[tokio::test]
+    async fn says_how_long_it_was_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let acquire = async || HostLock::acquire_in(&folder.path().join("locks"), "lxd", Duration::from_secs(10)).await.unwrap();
+        let first = acquire().await;
+        let (second, ()) = tokio::join!(acquire(), async {
+            tokio::time::sleep(BRIEFLY).await;
+            drop(first);
+        });
+        assert!(second.waited().is_some_and(|waited| waited >= BRIEFLY / 2), "{:?}", second.waited());
     }
 
     #[tokio::test]

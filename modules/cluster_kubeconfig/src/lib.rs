@@ -26,13 +26,14 @@ use crate::files::Section;
 #[serde(default)]
 pub struct ClusterKubeconfig {
     /// Name of the Cluster. Required.
-    #[schemars(regex(pattern = names::INSTANCE))]
+    #[schemars(regex(pattern = names::INSTANCE), extend("tells_apart" = true))]
     pub name: Option<String>,
     /// Namespace of the Cluster.
     #[default(names::CLUSTERS_NAMESPACE.into())]
-    #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
+    #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true, "global" = "clusters_namespace"))]
     pub namespace: String,
     /// Kubeconfig of the cluster that has the Cluster's objects, on the host. Required with O(state=present).
+    #[schemars(extend("tells_apart" = true))]
     pub kubeconfig_path: Option<AbsolutePath>,
     /// Where the kubeconfig is written; C(etc/clusters/<namespace>/<name>.kubeconfig) in O(opt_root) if unset.
     pub path: Option<AbsolutePath>,

@@ -160,6 +160,7 @@ impl Step for ClusterReady {
       - {namespace: kube-system, name: coredns}
   become: true
 ";
+    const CHANGES: bool = false;
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ pub struct ExportArtifacts {
     /// Which half of the work is done; the role does one after the other.
     pub mode: Mode,
     /// Folder of the artifacts on the runner. Required.
-    #[schemars(extend("global" = "artifacts_root"))]
+    #[schemars(extend("tells_apart" = true, "global" = "artifacts_root"))]
     pub root: Option<AbsolutePath>,
     /// Name of the host that the artifacts are of. Two hosts cannot share a folder.
     #[default("localhost".into())]

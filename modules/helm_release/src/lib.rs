@@ -39,11 +39,11 @@ const NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$";
 #[allow(clippy::struct_excessive_bools)]
 pub struct HelmRelease {
     /// Name of the release. Required.
-    #[schemars(regex(pattern = NAME))]
+    #[schemars(regex(pattern = NAME), extend("tells_apart" = true))]
     pub name: Option<String>,
     /// Namespace of the release.
     #[default("default".into())]
-    #[schemars(regex(pattern = names::NAMESPACE))]
+    #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true))]
     pub namespace: String,
     /// Whether the namespace is made where there is none.
     pub create_namespace: bool,
@@ -58,6 +58,7 @@ pub struct HelmRelease {
     /// Values for the chart. Everything that is not set is the chart's default, whatever an earlier revision had.
     pub values: BTreeMap<String, Value>,
     /// Kubeconfig of the cluster, on the host. Required.
+    #[schemars(extend("tells_apart" = true))]
     pub kubeconfig_path: Option<AbsolutePath>,
     /// Whether the release is there.
     pub state: State,

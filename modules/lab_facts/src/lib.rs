@@ -140,6 +140,7 @@ impl Step for LabFacts {
     var: lab.lab.phase
 ";
     const TASKS: &'static [RoleTask] = &[RoleTask { register: Some("lab_facts_result"), ..RoleTask::ON_HOST }];
+    const CHANGES: bool = false;
     type Facts = Facts;
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {

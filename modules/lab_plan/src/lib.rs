@@ -116,6 +116,7 @@ impl Step for LabPlan {
   register: lab_plan_result
 ";
     const TASKS: &'static [RoleTask] = &[RoleTask { register: Some("lab_plan_result"), ..RoleTask::ON_HOST }];
+    const CHANGES: bool = false;
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {

@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{OptionError, coerce};
 
+/// Settings of a lab by which one lab is not another.
+const LAB: [&str; 3] = ["project_name", "opt_root", "lxd_socket_path"];
+
 /// The type of an option, in Ansible's words where Ansible has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -73,6 +76,8 @@ pub struct OptionSpec {
     pub aliases: Vec<String>,
     /// The `k8s_lab_*` variable, without that prefix, that a role takes it from.
     pub global: Option<String>,
+    /// Runs that differ in it are about different things, and may go side by side.
+    pub tells_apart: bool,
     /// What a role's default is, where a plain global does not say it.
     pub role_default: Option<Value>,
     /// Its value is a secret, or holds one.
@@ -126,6 +131,16 @@ impl OptionTable {
         Self { options, description: paragraphs(schema) }
     }
 
+    /// What a run with these options is about, of all that the step may be about on one host.
+    #[must_use]
+    pub fn subject(&self, options: &Map<String, Value>) -> Vec<String> {
+        let given = self.options.iter().filter(|option| option.tells_apart).filter_map(|option| options.get(&option.name));
+        given
+            .filter(|value| !value.is_null())
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .collect()
+    }
+
     /// The switches that every step has: `enabled`, and one `flow_control_*` for each section.
     #[must_use]
     pub fn with_switches(mut self, sections: &[&str]) -> Self {
@@ -172,6 +187,7 @@ impl OptionSpec {
             required: false,
             choices: choices(schema),
             aliases: strings(&schema["aliases"]).map(str::to_owned).collect(),
+            tells_apart: schema["tells_apart"] == true || schema["global"].as_str().is_some_and(|global| LAB.contains(&global)),
             global: text("global"),
             role_default: schema.get("role_default").cloned(),
             secret: schema["writeOnly"] == json!(true) || kind.holds_secret(),
