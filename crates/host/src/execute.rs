@@ -1,9 +1,11 @@
 //! The one way to run a program.
 //!
 //! It has a deadline and no input, its words are kept for the error, and secrets reach it only by its environment. It runs in a group of
-//! its own, which ends with it.
+//! its own. When its time is over the whole group is ended; what a program leaves behind when it ends by itself goes on, and is not
+//! waited for.
 
 use std::{
+    cell::RefCell,
     env,
     ffi::{OsStr, OsString},
     fmt,
@@ -17,7 +19,7 @@ use std::{
 use converge::Secret;
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, kill_process_group},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
@@ -31,6 +33,9 @@ const MORE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// As much of a program's words as a failure shows.
 const TAIL_LINES: usize = 20;
+
+/// How long the rest of its words may take to come once a process has ended. What it leaves behind may keep its pipes for ever.
+const REST: Duration = Duration::from_secs(1);
 
 /// How long a process that is asked to end may take.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -145,18 +150,32 @@ impl Command {
         }
         let held = self.held.as_ref().and_then(|file| file.try_clone().ok());
         command.stdin(if self.input.is_some() { Stdio::piped() } else { held.map_or_else(Stdio::null, Stdio::from) });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
         let mut child = command.spawn().map_err(|error| self.not_started(error))?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = (RefCell::default(), RefCell::default());
+        let talk =
+            async { tokio::try_join!(self.write(stdin), read(out, &stdout, |_| {}), read(err, &stderr, &mut tell)).map(drop) };
         let run = async {
-            let ((), stdout, stderr) = tokio::try_join!(self.write(stdin), read(stdout, |_| {}), read(stderr, &mut tell))?;
-            Ok((child.wait().await?, stdout, stderr))
+            tokio::pin!(talk);
+            let status = tokio::select! {
+                ended = &mut talk => {
+                    ended?;
+                    return child.wait().await;
+                }
+                status = child.wait() => status?,
+            };
+            if let Ok(ended) = tokio::time::timeout(REST, talk).await {
+                ended?;
+            }
+            Ok(status)
         };
         let Ok(ended) = tokio::time::timeout(self.deadline, run).await else {
             stop(&mut child).await;
             return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline });
         };
-        let (status, stdout, stderr) = ended.map_err(|source| Error::CommandNotStarted { command: self.to_string(), source })?;
+        let status = ended.map_err(|source| Error::CommandNotStarted { command: self.to_string(), source })?;
+        let (stdout, stderr) = (stdout.into_inner(), stderr.into_inner());
         if status.success() {
             return Ok(Output { stdout, stderr });
         }
@@ -191,27 +210,28 @@ impl fmt::Display for Command {
     }
 }
 
-/// Everything that a process writes to one of its pipes.
-async fn read(pipe: Option<impl AsyncRead + Unpin>, mut tell: impl FnMut(&str)) -> io::Result<String> {
-    let Some(pipe) = pipe else { return Ok(String::new()) };
+/// Takes everything that a process writes to one of its pipes.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, text: &RefCell<String>, mut tell: impl FnMut(&str)) -> io::Result<()> {
+    let Some(pipe) = pipe else { return Ok(()) };
     let mut pipe = BufReader::new(pipe);
-    let (mut text, mut line) = (String::new(), Vec::new());
+    let mut line = Vec::new();
     while pipe.read_until(b'\n', &mut line).await? > 0 {
         let words = String::from_utf8_lossy(&line);
         tell(words.trim_end());
-        text.push_str(&words);
+        text.borrow_mut().push_str(&words);
         line.clear();
     }
-    Ok(text)
+    Ok(())
 }
 
-/// Asks a process to end, and kills it when it does not.
+/// Asks a process and those that it has started to end, and kills them when they do not.
 async fn stop(child: &mut Child) {
-    if let Some(id) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-        // Fails for one that has ended by now.
-        let _ = kill_process(id, Signal::TERM);
-        let _ = tokio::time::timeout(LAST_WORDS, child.wait()).await;
-    }
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    // Fails for one that has ended by now.
+    let end = |signal| group.map(|group| kill_process_group(group, signal));
+    end(Signal::TERM);
+    let _ = tokio::time::timeout(LAST_WORDS, child.wait()).await;
+    end(Signal::KILL);
     let _ = child.kill().await;
 }
 
@@ -222,7 +242,7 @@ fn tail(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, time::Instant};
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Instant};
 
     use converge::Explain as _;
 
@@ -269,6 +289,28 @@ mod tests {
         let error = shell("exec sleep 60").within(Duration::from_millis(100)).execute().await.unwrap_err();
         assert_eq!(error.code(), "COMMAND_TIMEOUT");
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_behind_is_not_waited_for() {
+        let start = Instant::now();
+        let output = shell("echo out; sleep 20 & echo err >&2").execute().await.unwrap();
+        assert_eq!(output, Output { stdout: "out\n".into(), stderr: "err\n".into() });
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_hangs_is_ended_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = folder.path().join("id");
+        let script = format!("sleep 60 & echo $! >{}; wait", id.display());
+        let error = shell(&script).within(Duration::from_millis(300)).execute().await.unwrap_err();
+        assert_eq!(error.code(), "COMMAND_TIMEOUT");
+        let state = Path::new("/proc").join(fs::read_to_string(id).unwrap().trim()).join("stat");
+        // Whoever inherits it may not have noticed yet.
+        let is_over = || fs::read_to_string(&state).map_or(true, |stat| stat.contains(") Z "));
+        let over = async || Ok::<_, converge::WaitError>(if is_over() { Ok(()) } else { Err("it runs") });
+        converge::Wait::for_condition("it has ended", Duration::from_secs(10)).until(over).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,8 +1,11 @@
 //! Modules of the running kernel.
 
-use std::{cell::OnceCell, path::Path};
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
 
-use crate::{Error, Root};
+use crate::{Error, Root, layered};
 
 /// How a kernel has a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +48,45 @@ impl<'a> Kernel<'a> {
             let built_in = symbol.map(|symbol| self.has_symbol(symbol)).transpose()?.unwrap_or_default();
             return Ok(if built_in { Presence::Active } else { Presence::Missing });
         }
-        let release = root.read("/proc/sys/kernel/osrelease")?.unwrap_or_default();
-        let folder = Path::new("/lib/modules").join(release.trim());
-        let lists = |file: &str| Ok::<_, Error>(root.read(folder.join(file))?.is_some_and(|text| names(&text, module)));
         Ok(match () {
-            () if lists("modules.builtin")? => Presence::Active,
-            () if lists("modules.dep")? => Presence::Loadable,
+            () if self.lists("modules.builtin", module)? => Presence::Active,
+            () if self.lists("modules.dep", module)? => Presence::Loadable,
             () => Presence::Missing,
         })
+    }
+
+    /// The file that keeps a module from being loaded when the machine starts; nothing for one that is built in.
+    pub fn withheld(&self, module: &str) -> Result<Option<PathBuf>, Error> {
+        let root = self.root;
+        if !root.has("/proc/modules") || self.lists("modules.builtin", module)? {
+            return Ok(None);
+        }
+        for file in layered::files(root, "modprobe.d", ".conf")? {
+            let text = root.read(&file)?.unwrap_or_default();
+            let withholds = |line: &str| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                match words.as_slice() {
+                    ["blacklist", name, ..] => same(name, module),
+                    ["install", name, command, ..] => same(name, module) && ["true", "false"].contains(&last_part(command)),
+                    _ => false,
+                }
+            };
+            if text.lines().any(withholds) {
+                return Ok(Some(file));
+            }
+        }
+        let parameters = root.read("/proc/cmdline")?.unwrap_or_default();
+        let withholds = |parameter: &str| match parameter.split_once('=') {
+            Some(("modprobe.blacklist" | "module_blacklist", list)) => list.split(',').any(|name| same(name, module)),
+            _ => false,
+        };
+        Ok(parameters.split_whitespace().any(withholds).then(|| "/proc/cmdline".into()))
+    }
+
+    fn lists(&self, file: &str, module: &str) -> Result<bool, Error> {
+        let release = self.root.read("/proc/sys/kernel/osrelease")?.unwrap_or_default();
+        let list = self.root.read(Path::new("/lib/modules").join(release.trim()).join(file))?;
+        Ok(list.is_some_and(|text| names(&text, module)))
     }
 
     fn has_symbol(&self, symbol: &str) -> Result<bool, Error> {
@@ -79,6 +113,10 @@ pub async fn load(root: &Root, module: &str) -> Result<(), Error> {
 fn names(list: &str, module: &str) -> bool {
     let files = list.lines().filter_map(|line| line.split(':').next()?.rsplit('/').next());
     files.filter_map(|file| file.split(".ko").next()).any(|name| same(name, module))
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// Dashes and underscores are one to the kernel.
@@ -111,6 +149,37 @@ mod tests {
         ] {
             assert_eq!(Kernel::of(&root).presence(module, None).unwrap(), expected, "{module}");
         }
+    }
+
+    #[test]
+    fn what_keeps_a_module_from_being_loaded() {
+        let modprobe = "/etc/modprobe.d/hardening.conf";
+        for (case, file, text, expected) in [
+            ("nothing", modprobe, "# blacklist vxlan\nblacklist vxlan2\noptions vxlan x=1\n", None),
+            ("a list", modprobe, "blacklist vxlan\n", Some(modprobe)),
+            ("in the other spelling", modprobe, "  blacklist  br-netfilter\n", None),
+            ("a command that does nothing", modprobe, "install vxlan /bin/false\n", Some(modprobe)),
+            ("a command that does more", modprobe, "install vxlan /sbin/modprobe --ignore-install vxlan\n", None),
+            ("another kind of file", "/etc/modprobe.d/README", "blacklist vxlan\n", None),
+            (
+                "the kernel's parameters",
+                "/proc/cmdline",
+                "root=/dev/vda modprobe.blacklist=floppy,vxlan quiet\n",
+                Some("/proc/cmdline"),
+            ),
+        ] {
+            let (_folder, root) = machine(&[(file, text), ("/proc/modules", "")]);
+            let found = Kernel::of(&root).withheld("vxlan").unwrap();
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{case}");
+        }
+        let (_folder, root) = machine(&[
+            (modprobe, "blacklist br-netfilter\nblacklist overlay\n"),
+            ("/proc/modules", ""),
+            ("/proc/sys/kernel/osrelease", "6.1\n"),
+            ("/lib/modules/6.1/modules.builtin", "kernel/fs/overlayfs/overlay.ko\n"),
+        ]);
+        assert_eq!(Kernel::of(&root).withheld("br_netfilter").unwrap().as_deref(), Some(Path::new(modprobe)));
+        assert_eq!(Kernel::of(&root).withheld("overlay").unwrap(), None, "it is built in");
     }
 
     #[test]

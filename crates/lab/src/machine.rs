@@ -69,13 +69,32 @@ pub const MODULES: [KernelModule; 3] =
 pub const NODE_MODULES: [KernelModule; 3] =
     [module("ip_vs", "register_ip_vs_scheduler"), module("nf_tables", "nft_do_chain"), module("vxlan", "vxlan_xmit")];
 
+/// A parameter of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub key: &'static str,
+    /// What it has to be.
+    pub value: &'static str,
+    /// It bounds something that others use too: it is only ever raised.
+    pub is_limit: bool,
+}
+
+const fn limit(key: &'static str, value: &'static str) -> Parameter {
+    Parameter { key, value, is_limit: true }
+}
+
+const fn switch(key: &'static str, value: &'static str) -> Parameter {
+    Parameter { key, value, is_limit: false }
+}
+
 /// Kernel parameters; many containers share the kernel's tables.
-pub const SYSCTLS: [(&str, &str); 5] = [
-    ("fs.file-max", "2097152"),
-    ("fs.inotify.max_user_instances", "1024"),
-    ("fs.inotify.max_user_watches", "1048576"),
-    ("net.ipv4.ip_forward", "1"),
-    ("net.ipv6.conf.all.forwarding", "1"),
+pub const SYSCTLS: [Parameter; 5] = [
+    limit("fs.file-max", "2097152"),
+    limit("fs.inotify.max_user_instances", "1024"),
+    limit("fs.inotify.max_user_watches", "1048576"),
+    switch("net.ipv4.ip_forward", "1"),
+    switch("net.ipv6.conf.all.forwarding", "1"),
 ];
 /// Where they are kept.
 pub const SYSCTL_FILE: &str = "/etc/sysctl.d/60-k8slab-base-system.conf";

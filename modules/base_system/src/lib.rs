@@ -25,7 +25,8 @@ use sysctl::{Sysctl, SysctlChange};
 /// Converge the host's packages, kernel modules, kernel parameters and folders.
 ///
 /// Brings a bare Debian or Ubuntu host to what LXD and Kubernetes nodes in containers need. It installs no LXD, formats and mounts
-/// nothing, and adds no package repository.
+/// nothing, and adds no package repository. Limits of the kernel are raised and never lowered. Files that undo its settings when the
+/// machine starts are named in a warning.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -65,7 +66,7 @@ pub struct BaseSystem {
     /// Whether kernel parameters are set at once, and not only written to C(/etc/sysctl.d).
     #[default(true)]
     pub sysctl_apply: bool,
-    /// Kernel parameters to set beside the required ones. A required one cannot be overridden.
+    /// Kernel parameters to set beside the required ones. A required one cannot be overridden; a limit among them may be higher.
     #[schemars(extend("key_pattern" = r"^[A-Za-z0-9_-]+([./][A-Za-z0-9_:.@/-]+)+$"))]
     pub extra_sysctl: BTreeMap<String, String>,
     /// Kernel modules to load beside the required ones.
@@ -88,6 +89,7 @@ pub struct BaseSystem {
     #[schemars(range(min = 0))]
     pub memory_warning_mib: u32,
     /// Folder that stands for the machine's root, for images and chroots. Every path is taken below it, and commands run inside it.
+    #[schemars(extend("tells_apart" = true))]
     pub root: Root,
 }
 
@@ -121,12 +123,12 @@ impl Step for BaseSystem {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let required =
-            |extra: &String| machine::SYSCTLS.iter().find(|(key, _)| host::sysctl::path(key) == host::sysctl::path(extra));
-        match self.extra_sysctl.keys().find_map(|extra| Some((extra, required(extra)?))) {
-            Some((extra, (_, value))) => {
-                Err(OptionError::Collision { option: "extra_sysctl".into(), key: extra.clone(), required: (*value).into() }.into())
-            }
+        let refused = self.extra_sysctl.iter().find_map(|(key, value)| {
+            let required = sysctl::required(key)?.value;
+            (!sysctl::is_met(key, required, value)).then(|| (key.clone(), required.to_owned()))
+        });
+        match refused {
+            Some((key, required)) => Err(OptionError::Collision { option: "extra_sysctl".into(), key, required }.into()),
             None => Ok(()),
         }
     }

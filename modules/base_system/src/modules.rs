@@ -32,12 +32,21 @@ pub(crate) enum ModuleChange {
 impl Modules<'_> {
     /// Each module with the trace that it leaves in a kernel without modules, where one is known.
     fn wanted(&self) -> BTreeMap<String, Option<&'static str>> {
+        Self::of(self.step)
+    }
+
+    fn of(step: &BaseSystem) -> BTreeMap<String, Option<&'static str>> {
         let required = machine::MODULES.iter().map(|module| (module.name.to_owned(), Some(module.symbol)));
-        let extra = self.step.extra_kernel_modules.iter().map(|name| {
+        let extra = step.extra_kernel_modules.iter().map(|name| {
             let node = machine::NODE_MODULES.iter().find(|module| module.name == *name);
             (name.replace('-', "_"), node.map(|module| module.symbol))
         });
         extra.chain(required).collect()
+    }
+
+    /// The names of all of them.
+    pub(crate) fn names(step: &BaseSystem) -> impl Iterator<Item = String> {
+        Self::of(step).into_keys()
     }
 
     fn unit_file(module: &str) -> Declared {

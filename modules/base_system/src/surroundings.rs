@@ -1,18 +1,25 @@
 //! What can spoil a lab, and is not this step's to change.
 
 use host::{
-    Error,
+    Error, forwarding,
     kernel::{Kernel, Presence},
     memory,
 };
 use lab::machine;
 
-use crate::BaseSystem;
+use crate::{BaseSystem, modules::Modules, sysctl};
 
 /// What the user should know of.
 pub(crate) async fn warnings(step: &BaseSystem, kernel: &Kernel<'_>) -> Result<Vec<String>, Error> {
-    let found = [small_memory(step)?, missing_modules(kernel)?, dropped_forwarding(step).await];
-    Ok(found.into_iter().flatten().collect())
+    let found = [small_memory(step)?, missing_modules(kernel)?, forwarding::dropped(&step.root).await];
+    let mut warnings: Vec<_> = found.into_iter().flatten().collect();
+    warnings.extend(sysctl::overruled(step)?);
+    for module in Modules::names(step) {
+        if let Some(file) = kernel.withheld(&module)? {
+            warnings.push(format!("{} keeps {module} from being loaded when the machine starts", file.display()));
+        }
+    }
+    Ok(warnings)
 }
 
 fn small_memory(step: &BaseSystem) -> Result<Option<String>, Error> {
@@ -30,17 +37,4 @@ fn missing_modules(kernel: &Kernel<'_>) -> Result<Option<String>, Error> {
     }
     let text = || format!("the kernel does not have {}, which Kubernetes nodes may ask for", missing.join(", "));
     Ok((!missing.is_empty()).then(text))
-}
-
-/// Docker makes the host drop what it does not forward itself, bridged traffic of containers included.
-async fn dropped_forwarding(step: &BaseSystem) -> Option<String> {
-    let docker = step.root.has("/run/docker.sock") || step.root.has("/sys/class/net/docker0");
-    if !docker {
-        return None;
-    }
-    let rules = step.root.command("iptables").args(["-S", "FORWARD"]).execute().await.ok()?;
-    let drops = rules.stdout.lines().any(|rule| rule == "-P FORWARD DROP");
-    drops.then(|| {
-        "Docker has set the policy of the FORWARD chain to DROP; instances on the lab's bridges will have no network".into()
-    })
 }

@@ -37,11 +37,11 @@ use crate::{forward::Forwards, proxy::Proxies, wanted::Wanted};
 #[schemars(extend("required" = ["name"]))]
 pub struct ClusterPublish {
     /// Name of the cluster.
-    #[schemars(regex(pattern = names::INSTANCE))]
+    #[schemars(regex(pattern = names::INSTANCE), extend("tells_apart" = true))]
     pub name: String,
     /// Namespace of its Cluster.
     #[default(names::CLUSTERS_NAMESPACE.into())]
-    #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
+    #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true, "global" = "clusters_namespace"))]
     pub namespace: String,
     /// Project of its instances.
     #[default(names::PROJECT.into())]
@@ -65,6 +65,7 @@ pub struct ClusterPublish {
     pub port: Option<u16>,
     /// Kubeconfig of the cluster that holds the Cluster. Without it the annotation is not read, and what answers at the published
     /// address cannot be told from another cluster.
+    #[schemars(extend("tells_apart" = true))]
     pub kubeconfig_path: Option<AbsolutePath>,
     /// How long to wait for the load balancer's addresses, and for the API to answer, in seconds.
     #[default(120)]
@@ -196,7 +197,7 @@ impl Step for ClusterPublish {
             run.section(&Proxies(self)).await?;
         }
         let Some((facts, warnings)) = run.verify(published::facts(self)).await? else { return Ok(None) };
-        for warning in warnings {
+        for warning in warnings.into_iter().chain(host::forwarding::dropped(&host::Root::default()).await) {
             run.warn(warning);
         }
         Ok(Some(facts))

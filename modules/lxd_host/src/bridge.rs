@@ -1,6 +1,6 @@
 //! The bridge to the outside, by systemd-networkd or by iproute2. The host's own connection is not put at risk unless the user says so.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use converge::{Change, Failure, Section, Wait};
 use host::{
@@ -139,6 +139,14 @@ impl Bridge<'_> {
                 ),
             ),
         ]
+    }
+
+    /// The files of networkd that say what becomes of a link, each with the link.
+    pub(crate) fn told(&self) -> Vec<(PathBuf, String)> {
+        let (bridge, uplink) = (&self.0.ext_bridge_name, &self.0.ext_bridge_uplink);
+        // The first of the declared is the folder.
+        let files = self.files().into_iter().skip(1).map(|file| file.path);
+        files.zip([bridge, bridge, uplink].map(Clone::clone)).collect()
     }
 
     /// What keeps the host without addresses on the two links, where networkd does not.

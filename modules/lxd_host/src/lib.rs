@@ -4,6 +4,7 @@ mod bridge;
 mod distro;
 mod error;
 mod refresh;
+mod rivals;
 mod snap;
 mod snapd;
 
@@ -11,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ansible::{OptionError, Run, Step};
 use converge::{AbsolutePath, Failure, Wait};
-use host::{OsRelease, Root, link};
+use host::{OsRelease, Root, forwarding, link};
 use lab::{machine, names, versions};
 use lxd::Connection;
 use schemars::JsonSchema;
@@ -105,6 +106,7 @@ pub struct LxdHost {
     pub networkd_file_priority: u32,
     /// Folder that stands for the machine's root, for images and chroots. Every path is taken below it but LXD's socket, and commands
     /// run inside it.
+    #[schemars(extend("tells_apart" = true))]
     pub root: Root,
     /// Where LXD listens.
     #[serde(flatten)]
@@ -265,6 +267,9 @@ impl Step for LxdHost {
                 ));
             }
             run.section(&Bridge(self)).await?;
+            for warning in rivals::warnings(self)?.into_iter().chain(forwarding::dropped(&self.root).await) {
+                run.warn(warning);
+            }
         }
         let facts = run.verify(self.facts()).await?;
         let bridge = facts.as_ref().and_then(|facts| facts.bridge.as_ref());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ansible::{OptionError, Run, Step};
 use converge::{Explain, Explanation, Failure, Section};
-use host::{HostLock, Root, route};
+use host::{HostLock, Root, forwarding, route};
 use lab::{
     Keys,
     address::{self, Cidr},
@@ -142,6 +142,9 @@ impl Step for LxdNetworkIntManaged {
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
         let converged = run.section(&Networks(self)).await?;
+        if let Some(warning) = forwarding::dropped(&Root::default()).await {
+            run.warn(warning);
+        }
         run.verify(self.facts(converged.live, &converged.changes)).await
     }
 }

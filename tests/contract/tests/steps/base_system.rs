@@ -79,6 +79,38 @@ fn drift_is_mended_and_nothing_else_touched() {
 }
 
 #[test]
+fn a_limit_is_raised_and_never_lowered() {
+    let machine = Machine::bare();
+    let step = machine.step("base_system");
+    let high = "9223372036854775807\n";
+    machine.write("/proc/sys/fs/file-max", high);
+    machine.write("/proc/sys/fs/inotify/max_user_watches", "8192\n");
+    let done = step.run().expect_changed();
+    assert_eq!(machine.read("/proc/sys/fs/file-max").as_deref(), Some(high));
+    assert_eq!(done.json["sysctl_changed"]["fs.file-max"], json!(null));
+    assert_eq!(done.json["sysctl_changed"]["fs.inotify.max_user_watches"], "1048576");
+    let kept = machine.read("/etc/sysctl.d/60-k8slab-base-system.conf").unwrap();
+    assert!(!kept.contains("fs.file-max"), "it would be lowered when the machine starts: {kept}");
+    step.run().expect_unchanged();
+}
+
+#[test]
+fn what_undoes_a_setting_when_the_machine_starts_is_named() {
+    let machine = Machine::bare();
+    let step = machine.step("base_system");
+    assert_eq!(step.run().expect_changed().json["warnings"], json!(null));
+    machine.write("/etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\nfs.file-max = 9999999\n");
+    machine.write("/etc/modprobe.d/cis.conf", "install overlay /bin/true\n");
+    let expected = json!([
+        "/etc/sysctl.d/99-hardening.conf sets net.ipv4.ip_forward to 0 when the machine starts, after \
+         /etc/sysctl.d/60-k8slab-base-system.conf",
+        "/etc/modprobe.d/cis.conf keeps overlay from being loaded when the machine starts",
+    ]);
+    assert_eq!(step.run().expect_unchanged().json["warnings"], expected);
+    assert_eq!(step.check().expect_unchanged().json["warnings"], expected);
+}
+
+#[test]
 fn options_are_checked() {
     let machine = Machine::bare();
     let as_wanted = machine.step("base_system");
@@ -95,7 +127,8 @@ fn options_are_checked() {
         ("apt_cache_valid_time", json!("0"), json!(-1), "OPTION_INVALID"),
         ("sysctl_apply", json!(0), json!([]), "OPTION_INVALID"),
         ("extra_sysctl", json!({"vm.swappiness": 10}), json!({"net.ipv4.ip_forward": "0"}), "OPTION_COLLISION"),
-        ("extra_sysctl", json!({"net/ipv4/conf/eth0.100/rp_filter": 0}), json!({"net/ipv4/ip_forward": "1"}), "OPTION_COLLISION"),
+        ("extra_sysctl", json!({"net/ipv4/conf/eth0.100/rp_filter": 0}), json!({"net/ipv4/ip_forward": "0"}), "OPTION_COLLISION"),
+        ("extra_sysctl", json!({"fs.file-max": 4_194_304}), json!({"fs/file-max": 4096}), "OPTION_COLLISION"),
         ("extra_sysctl", json!({"net.ipv4.tcp_rmem": "1\t2 3\n"}), json!({"vm.swappiness\nkernel.panic": 1}), "OPTION_INVALID"),
         ("extra_kernel_modules", json!(["overlay"]), json!(["../x"]), "OPTION_INVALID"),
         ("extra_kernel_modules", json!([]), json!(["no_such_module"]), "MODULE_NOT_FOUND"),
@@ -147,6 +180,30 @@ fn surroundings_are_warned_of() {
     for (index, words) in ["6144 MiB of memory", "does not have ip_vs, vxlan", "FORWARD chain to DROP"].iter().enumerate() {
         assert!(warnings[index].as_str().unwrap().contains(words), "{warnings}");
     }
+}
+
+#[test]
+fn a_second_run_waits_for_the_first_and_says_so() {
+    let machine = Machine::bare();
+    let step = machine.step("base_system");
+    machine.fail("apt-get", Some("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (apt)\n"));
+    let first = step.spawn();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !machine.calls().iter().any(|call| call.contains("apt-get")) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", machine.calls());
+    }
+    let second = step.spawn();
+    // Another machine is nobody's business, and a run that only plans waits for none.
+    assert_eq!(Machine::bare().step("base_system").run().expect_changed().json["warnings"], json!(null));
+    step.check().expect_changed();
+    machine.fail("apt-get", None);
+    assert_eq!(first.wait().expect_changed().json["warnings"], json!(null));
+    let second = second.wait().expect_unchanged();
+    assert!(
+        second.json["warnings"][0].as_str().unwrap().starts_with("another run of base_system was at work"),
+        "{:#}",
+        second.json
+    );
 }
 
 #[test]
