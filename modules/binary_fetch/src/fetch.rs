@@ -132,7 +132,7 @@ impl<'a, T: Tool> Fetch<'a, T> {
             .env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true")
             .within(VERSION_DEADLINE);
         let said = command.execute().await?.stdout;
-        if said.contains(&self.tool.version) {
+        if says(&said, &self.tool.version) {
             return Ok(());
         }
         Err(Error::VersionMismatch {
@@ -166,7 +166,7 @@ impl<'a, T: Tool> Fetch<'a, T> {
         };
         let record = self.record()?;
         let recorded = record.as_ref().map(Record::download);
-        let expected = match self.tool.checksum.known(recorded)? {
+        let expected = match self.tool.checksum.known(recorded) {
             Some(expected) => expected,
             None => self.tool.checksum.fetch(self.silence()).await?,
         };
@@ -254,6 +254,20 @@ impl Change for ToolChange {
     }
 }
 
+/// Whether a program says this version, and not one that only begins or ends like it. What it was built from may follow.
+fn says(said: &str, version: &str) -> bool {
+    let goes_on = |rest: &str| {
+        let mut letters = rest.chars();
+        match letters.next() {
+            Some('.') => letters.next().is_some_and(|letter| letter.is_ascii_alphanumeric()),
+            Some(letter) => letter.is_ascii_alphanumeric() || letter == '-',
+            None => false,
+        }
+    };
+    let begins_before = |before: &str| before.ends_with(|letter: char| letter.is_ascii_alphanumeric() || ".-+".contains(letter));
+    said.match_indices(version).any(|(at, _)| !begins_before(&said[..at]) && !goes_on(&said[at + version.len()..]))
+}
+
 fn shown(attributes: Attributes) -> Value {
     let Attributes { owner, mode } = attributes;
     json!({"owner": owner.user, "group": owner.group, "mode": format!("{mode:04o}")})
@@ -282,6 +296,25 @@ mod tests {
             let live = Live { owner: Owner::default(), found, record: record.cloned(), expected: "aa".into() };
             let plan = fetch.plan(&live).unwrap();
             assert_eq!(plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_whole_word() {
+        for (said, version, expected) in [
+            ("clientVersion:\n  gitVersion: v1.35.3\n", "v1.35.3", true),
+            ("clientVersion:\n  gitVersion: v1.35.30\n", "v1.35.3", false),
+            ("gitVersion: v1.35.3-rc.1", "v1.35.3", false),
+            ("gitVersion: v1.35.3.1", "v1.35.3", false),
+            ("{\"gitVersion\":\"v1.35.3\"}", "v1.35.3", true),
+            ("This is v1.35.3.", "v1.35.3", true),
+            ("v4.3.1+g9a4f3b2", "v4.3.1", true),
+            ("k3s version v1.35.3+k3s1 (1a2b3c)", "v1.35.3+k3s1", true),
+            ("k3s version v1.35.3+k3s10 (1a2b3c)", "v1.35.3+k3s1", false),
+            ("x-v1.35.3", "v1.35.3", false),
+            ("", "v1.35.3", false),
+        ] {
+            assert_eq!(says(said, version), expected, "{said}");
         }
     }
 
