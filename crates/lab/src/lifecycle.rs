@@ -21,7 +21,7 @@ pub enum Phase {
     /// Nothing, or not all, of the substrate is there.
     #[default]
     Absent,
-    /// Project, pool, network and profiles are there and the bootstrap instance runs.
+    /// Project, pool, network and profiles are there.
     Substrate,
     /// The bootstrap cluster carries the providers.
     Bootstrapped,
@@ -84,6 +84,8 @@ pub struct Evidence {
     pub bootstrap: Option<Carrier>,
     /// The management cluster; none if there is no kubeconfig of it on the host.
     pub management: Option<Carrier>,
+    /// The phase that was last proved.
+    pub recorded: Option<Phase>,
 }
 
 /// A cluster, as far as it can carry Cluster API's objects.
@@ -125,10 +127,20 @@ impl Evidence {
             let missing = self.management.iter().flat_map(|cluster| cluster.unmet.clone()).collect();
             return (if self.bootstrap_instance.is_none() { Phase::Cleaned } else { Phase::Pivoted }, missing);
         }
+        // A management cluster that has taken over and does not answer has not given the lab back.
+        if let Some(silent) = self.management.as_ref().filter(|cluster| cluster.owns.is_none())
+            && let Some(recorded) = self.recorded.filter(|recorded| recorded.is_over())
+            && self.owner().is_none()
+            && substrate.is_empty()
+        {
+            return (recorded, silent.unmet.clone());
+        }
         let running = (!self.bootstrap_runs()).then(|| "running bootstrap instance".to_owned());
-        let substrate: Vec<_> = substrate.into_iter().chain(running).collect();
+        if !substrate.is_empty() {
+            return (Phase::Absent, substrate.into_iter().chain(running).collect());
+        }
         match &self.bootstrap {
-            _ if !substrate.is_empty() => (Phase::Absent, substrate),
+            _ if running.is_some() => (Phase::Substrate, running.into_iter().collect()),
             Some(cluster) if cluster.unmet.is_empty() => (Phase::Bootstrapped, Vec::new()),
             cluster => (Phase::Substrate, cluster.iter().flat_map(|cluster| cluster.unmet.clone()).collect()),
         }
@@ -172,6 +184,7 @@ mod tests {
             bootstrap_instance: Some("Running".into()),
             bootstrap: Some(Carrier { unmet: Vec::new(), owns: Some(false) }),
             management: None,
+            recorded: None,
         }
     }
 
@@ -195,7 +208,7 @@ mod tests {
             (
                 "the instance stopped",
                 bent(|seen| seen.bootstrap_instance = Some("Stopped".into())),
-                Phase::Absent,
+                Phase::Substrate,
                 "running bootstrap instance",
             ),
             ("no pool", bent(|seen| seen.pool = false), Phase::Absent, "storage pool"),
@@ -213,10 +226,40 @@ mod tests {
                 "",
             ),
             (
+                "no bootstrap instance, and all else",
+                Evidence { bootstrap_instance: None, bootstrap: None, ..complete() },
+                Phase::Substrate,
+                "running bootstrap instance",
+            ),
+            (
                 "one that does not answer, without a bootstrap instance",
                 Evidence { management: owner(None), bootstrap_instance: None, bootstrap: None, ..complete() },
-                Phase::Absent,
+                Phase::Substrate,
                 "running bootstrap instance",
+            ),
+            (
+                "one that does not answer, once the bootstrap instance has gone by intent",
+                Evidence {
+                    management: Some(Carrier { unmet: vec!["no answer".into()], owns: None }),
+                    bootstrap_instance: None,
+                    bootstrap: None,
+                    recorded: Some(Phase::Cleaned),
+                    ..complete()
+                },
+                Phase::Cleaned,
+                "no answer",
+            ),
+            (
+                "one that has taken over and does not answer, beside what is left of the other",
+                Evidence { management: owner(None), recorded: Some(Phase::Pivoted), ..complete() },
+                Phase::Pivoted,
+                "",
+            ),
+            (
+                "one that answers and owns nothing, whatever was recorded",
+                Evidence { management: owner(Some(false)), recorded: Some(Phase::Pivoted), ..complete() },
+                Phase::Bootstrapped,
+                "",
             ),
             (
                 "a move under way",

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use cluster::{Condition, Kubeconfig, resource};
 use lab::{
     capi,
-    lifecycle::{Carrier, Evidence},
+    lifecycle::{Carrier, Evidence, PHASE_KEY, Phase},
     publication::Publication,
 };
 use lxd::{Client, Connection, Instance, InstanceState, Network, Pool, Power, Profile, Project};
@@ -154,6 +154,7 @@ impl Survey {
                 .map(|state| if state.power() == Power::Running { "Running".to_owned() } else { state.status.clone() }),
             bootstrap: self.bootstrap_cluster.as_ref().map(|cluster| cluster.carrier.clone()),
             management: self.management_cluster.as_ref().map(|cluster| cluster.carrier.clone()),
+            recorded: self.project.as_ref().and_then(|project| Phase::recorded(project.config.get(PHASE_KEY)?)),
         }
     }
 }
