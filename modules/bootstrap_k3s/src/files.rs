@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use ansible::OptionError;
 use converge::Secret;
 use host::file;
+use lab::address;
 
 use crate::{BootstrapK3s, flags};
 
@@ -50,6 +51,10 @@ pub(crate) fn check_environment(variables: &BTreeMap<String, Secret>) -> Result<
     for (name, value) in variables {
         let reason = match name.as_str() {
             "K3S_TOKEN" | "K3S_TOKEN_FILE" => "the option token is for that",
+            "K3S_KUBECONFIG_MODE" => "the option write_kubeconfig_mode is for that",
+            "K3S_CONFIG_FILE" | "K3S_DATA_DIR" | "K3S_KUBECONFIG_OUTPUT" | "K3S_URL" => {
+                "the steps after this one find k3s at its usual place, and it is a server"
+            }
             _ if value.expose().contains(char::is_control) => "a value is one line of text",
             _ => continue,
         };
@@ -107,9 +112,33 @@ fn in_quotes(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// By a proxy, the API server would not find the webhooks in its own cluster, nor the kubelets. The node's networks are known when k3s
+/// starts; the rest is known now.
+fn no_proxy(step: &BootstrapK3s) -> String {
+    let is_proxy = |name: &String| ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].contains(&name.to_uppercase().as_str());
+    if !step.environment.keys().any(is_proxy) {
+        return String::new();
+    }
+    let interface = &step.ifname;
+    let own = ["localhost", "127.0.0.0/8", "::1", ".svc", ".cluster.local"];
+    let own: Vec<_> = own.into_iter().chain(address::BOOTSTRAP_PODS).chain(address::BOOTSTRAP_SERVICES).collect();
+    format!(
+        r#"
+# No proxy leads to the cluster itself, nor to its node.
+networks=$({{ ip -o -4 route show dev {interface}; ip -o -6 route show dev {interface}; }} |
+    awk '/ via / {{ next }} $1 ~ "/" && $1 !~ /^(fe80|ff)/ {{ printf ",%s", $1 }}')
+known=${{NO_PROXY:-${{no_proxy:-}}}}
+NO_PROXY=${{known:+$known,}}{}$networks
+export NO_PROXY
+export no_proxy="$NO_PROXY"
+"#,
+        own.join(",")
+    )
+}
+
 /// Files of environment variables are read before any command runs, so the addresses cannot come from there.
 fn launcher(step: &BootstrapK3s) -> String {
-    let (interface, binary) = (&step.ifname, step.binary_path());
+    let (interface, binary, no_proxy) = (&step.ifname, step.binary_path(), no_proxy(step));
     format!(
         r#"#!/bin/sh
 {MARK}
@@ -129,7 +158,7 @@ if [ -z "$ipv4" ] || [ -z "$ipv6" ]; then
     echo "{interface} lacks a global address: IPv4 '$ipv4', IPv6 '$ipv6'" >&2
     exit 1
 fi
-exec '{binary}' server --node-ip="$ipv4,$ipv6" "$@"
+{no_proxy}exec '{binary}' server --node-ip="$ipv4,$ipv6" "$@"
 "#
     )
 }

@@ -31,6 +31,21 @@ const OWN: [&str; 13] = [
     "write-kubeconfig-mode",
 ];
 
+/// Flags that move what the lab, this step and those after it find at its usual place.
+const FIXED: [(&str, &str); 8] = [
+    ("bind-address", "the API is reached at the node's address"),
+    ("config", "the file could set what the step sets itself"),
+    ("data-dir", "images and the token are in the usual folder"),
+    ("disable-agent", "the instance is the cluster's one node"),
+    ("disable-apiserver", "the API is in the instance"),
+    ("https-listen-port", "the steps after this one reach the API at its usual port"),
+    ("rootless", "the instance has a user namespace already"),
+    ("write-kubeconfig", "the steps after this one read the kubeconfig at its usual place"),
+];
+
+/// The short names that some of them have.
+const SHORT: [(&str, &str); 4] = [("c", "config"), ("d", "data-dir"), ("o", "write-kubeconfig"), ("t", "token")];
+
 /// The arguments of `k3s server`, but for the node's addresses, which the launcher finds out.
 pub(crate) fn server(step: &BootstrapK3s) -> Vec<String> {
     let (gate, value) = USER_NAMESPACE;
@@ -56,17 +71,21 @@ pub(crate) fn server(step: &BootstrapK3s) -> Vec<String> {
     flags
 }
 
-/// Refuses an extra argument that is one of the step's own flags.
+/// Refuses an extra argument that is one of the step's own flags, or breaks what is built on k3s.
 pub(crate) fn refuse_own(extra: &[String]) -> Result<(), OptionError> {
-    let name = |argument: &'_ String| {
-        let flag = argument.strip_prefix('-')?;
-        let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
-        Some(if name == "t" { "token".to_owned() } else { name.to_owned() })
-    };
-    match extra.iter().filter_map(name).find(|name| OWN.contains(&name.as_str())) {
-        Some(own) => {
-            Err(OptionError::Collision { option: "extra_args".into(), key: format!("--{own}"), required: "its own".into() })
+    for name in extra.iter().filter_map(|argument| name(argument)) {
+        if OWN.contains(&name) {
+            let key = format!("--{name}");
+            return Err(OptionError::Collision { option: "extra_args".into(), key, required: "its own".into() });
         }
-        None => Ok(()),
+        if let Some((_, why)) = FIXED.iter().find(|(fixed, _)| *fixed == name) {
+            return Err(OptionError::invalid("extra_args", format!("`--{name}` is not for a lab: {why}")));
+        }
     }
+    Ok(())
+}
+
+fn name(argument: &str) -> Option<&str> {
+    let name = argument.strip_prefix('-')?.trim_start_matches('-').split('=').next().unwrap_or_default();
+    Some(SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long))
 }

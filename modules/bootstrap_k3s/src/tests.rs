@@ -180,7 +180,57 @@ fn the_unit_has_the_flags_and_no_secret() {
     assert_eq!(text("/etc/default/k3s").expose(), "# Written by k8slab.capi.\nHTTPS_PROXY=\"http://user:\\\"x\\\"@proxy\"\n");
     assert_eq!(text(flags::TOKEN).expose(), "hunter2\n");
     let shown = plan_as_shown(&step);
-    assert!(!shown.contains("hunter2") && !shown.contains("proxy"), "{shown}");
+    assert!(!shown.contains("hunter2") && !shown.contains("@proxy"), "{shown}");
+}
+
+/// The launcher itself, with an `ip` that knows one interface and a k3s that says what it was given.
+#[test]
+fn no_proxy_leads_to_the_cluster_itself() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    program(
+        "ip",
+        r#"case "$*" in
+        *"-4 address"*) echo "5: eth0 inet 10.77.0.5/24 scope global eth0" ;;
+        *"-6 address"*) echo "5: eth0 inet6 fd42:77:1::5/64 scope global" ;;
+        *"-4 route"*) echo "default via 10.77.0.1 proto dhcp"; echo "10.77.0.0/24 proto kernel scope link src 10.77.0.5" ;;
+        *"-6 route"*) echo "fd42:77:1::/64 proto ra metric 100"; echo "fe80::/64 proto kernel"; echo "default via fe80::1" ;;
+        esac"#,
+    );
+    let k3s = program("k3s", r#"echo "${NO_PROXY:-none} ${no_proxy:-none}""#);
+    let own = "localhost,127.0.0.0/8,::1,.svc,.cluster.local,10.42.0.0/16,fd42:77:42::/56,10.43.0.0/16,fd42:77:43::/112,\
+               10.77.0.0/24,fd42:77:1::/64";
+    for (case, variables, expected) in [
+        ("no proxy", vec![("X", "y")], "none none".to_owned()),
+        ("a proxy", vec![("HTTPS_PROXY", "http://proxy")], format!("{own} {own}")),
+        ("in small letters", vec![("https_proxy", "http://proxy")], format!("{own} {own}")),
+        (
+            "what the user adds",
+            vec![("HTTP_PROXY", "http://proxy"), ("NO_PROXY", ".example.org")],
+            format!(".example.org,{own} .example.org,{own}"),
+        ),
+    ] {
+        let step = step(|step| {
+            step.container_bin_path = converge::AbsolutePath::new(k3s.to_str().unwrap()).unwrap();
+            step.environment =
+                variables.iter().map(|(name, value)| ((*name).to_owned(), Secret::from((*value).to_owned()))).collect();
+        });
+        let files = files::declare(&step);
+        let text = files.iter().find(|file| file.path == "/usr/local/sbin/k3s-server-launcher").unwrap().text.clone().unwrap();
+        let launcher = folder.path().join("launcher");
+        std::fs::write(&launcher, text.expose()).unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new("sh");
+        command.arg(&launcher).env("PATH", path).env_remove("NO_PROXY").env_remove("no_proxy").envs(variables);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{case}: {output:?}");
+    }
 }
 
 fn plan_as_shown(step: &BootstrapK3s) -> String {
@@ -206,6 +256,14 @@ fn what_the_step_sets_itself_is_refused() {
             Box::new(|step| step.extra_kubelet_feature_gates = vec!["KubeletInUserNamespace=false".into()]),
             "OPTION_COLLISION",
             "KubeletInUserNamespace",
+        ),
+        (Box::new(|step| step.extra_args = vec!["--https-listen-port=7443".into()]), "OPTION_INVALID", "--https-listen-port"),
+        (Box::new(|step| step.extra_args = vec!["-d".into(), "/srv".into()]), "OPTION_INVALID", "--data-dir"),
+        (Box::new(|step| step.extra_args = vec!["--write-kubeconfig=/x".into()]), "OPTION_INVALID", "--write-kubeconfig"),
+        (
+            Box::new(|step| drop(step.environment.insert("K3S_DATA_DIR".into(), Secret::default()))),
+            "OPTION_INVALID",
+            "K3S_DATA_DIR",
         ),
         (Box::new(|step| drop(step.environment.insert("K3S_TOKEN".into(), Secret::default()))), "OPTION_INVALID", "K3S_TOKEN"),
         (
