@@ -11,7 +11,7 @@ mod retired;
 mod secret;
 mod trust;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use ansible::{OptionError, Run, Step};
 use converge::{AbsolutePath, Failure};
@@ -57,6 +57,7 @@ pub struct BootstrapCapnSecret {
     pub internal_network_name: String,
     /// Kubeconfig of the cluster that gets the Secrets. If unset, that of the bootstrap cluster, C(etc/bootstrap_clusterctl) in
     /// O(opt_root).
+    #[schemars(extend("tells_apart" = true))]
     pub kubeconfig_path: Option<AbsolutePath>,
     /// Address and port on which LXD listens. If unset, port 8443 of the host's own IPv4 address on the internal network.
     pub lxd_https_bind_address: Option<String>,
@@ -225,7 +226,7 @@ impl Step for BootstrapCapnSecret {
             let reason = "a certificate would be replaced as soon as it is made; it must be less than client_cert_validity_days";
             return Err(OptionError::invalid("renew_before_days", reason).into());
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         if let Some(twice) = self.namespaces.iter().find(|namespace| !seen.insert(*namespace)) {
             return Err(OptionError::invalid("namespaces", format!("`{twice}` is in it twice")).into());
         }
@@ -371,17 +372,21 @@ impl BootstrapCapnSecret {
             .iter()
             .map(|namespace| format!("namespace {namespace} holds clusters, but no Secret {} for them", self.name))
             .collect();
-        for fingerprint in self.retired().read()? {
+        let retired = self.retired().read()?;
+        for fingerprint in &retired {
             warnings.push(format!(
                 "certificate {fingerprint} was replaced and is still trusted: not every Secret is known to be updated"
             ));
         }
-        let entries = client.trust_entries().await?.into_iter();
-        let unrestricted = |entry: &TrustEntry| entry.name == self.trust_name && !entry.restricted && entry.kind == "client";
-        for entry in entries.filter(|entry| unrestricted(entry) && entry.fingerprint != pair.fingerprint) {
-            let fingerprint = entry.fingerprint;
+        let entries = client.trust_entries().await?;
+        let is_unrestricted = |found: &str| entries.iter().any(|entry| entry.fingerprint == found && !entry.restricted);
+        let found: BTreeSet<_> = trust::trusted(self).await?.into_iter().map(|(fingerprint, _)| fingerprint).collect();
+        for other in found.iter().filter(|found| **found != pair.fingerprint && !retired.contains(found)) {
+            let project = format!("for project {}", self.lxd_project);
+            let reach = if is_unrestricted(other) { "without restriction" } else { project.as_str() };
             warnings.push(format!(
-                "LXD trusts certificate {fingerprint} in the name {} without restriction; prune_old_trust: true removes it",
+                "LXD trusts certificate {other} in the name {} {reach}, and it is not this one: an earlier one that cannot be read any \
+                 more, or somebody else's; prune_old_trust: true removes it",
                 self.trust_name
             ));
         }

@@ -222,20 +222,21 @@ impl<'a> OldTrust<'a> {
             .extend(identity.replaced.iter().filter(|fingerprint| !replaced.contains(fingerprint)).cloned().collect::<Vec<_>>());
         Ok(Self { step, identity, secrets, delivered, replaced })
     }
+}
 
-    async fn trusted(&self) -> Result<Vec<(String, String)>, Failure> {
-        let client = self.step.lxd.client().await?;
-        let entries = client.trust_entries().await?.into_iter().filter(|entry| self.step.owns(entry));
-        let mut trusted: Vec<_> =
-            entries.map(|entry| (entry.fingerprint.clone(), format!("certificates/{}", entry.fingerprint))).collect();
-        if client.has_fine_grained_identities() {
-            let group = client.find_auth_group(&self.step.group()).await?;
-            let members = group.and_then(|group| group.object.identities).and_then(|mut members| members.remove("tls"));
-            let path = |fingerprint: String| (fingerprint.clone(), format!("auth/identities/tls/{fingerprint}"));
-            trusted.extend(members.into_iter().flatten().map(path));
-        }
-        Ok(trusted)
+/// Fingerprints and paths of what is trusted in our name for the project.
+pub(crate) async fn trusted(step: &BootstrapCapnSecret) -> Result<Vec<(String, String)>, Failure> {
+    let client = step.lxd.client().await?;
+    let entries = client.trust_entries().await?.into_iter().filter(|entry| step.owns(entry));
+    let mut trusted: Vec<_> =
+        entries.map(|entry| (entry.fingerprint.clone(), format!("certificates/{}", entry.fingerprint))).collect();
+    if client.has_fine_grained_identities() {
+        let group = client.find_auth_group(&step.group()).await?;
+        let members = group.and_then(|group| group.object.identities).and_then(|mut members| members.remove("tls"));
+        let path = |fingerprint: String| (fingerprint.clone(), format!("auth/identities/tls/{fingerprint}"));
+        trusted.extend(members.into_iter().flatten().map(path));
     }
+    Ok(trusted)
 }
 
 impl Section for OldTrust<'_> {
@@ -249,7 +250,7 @@ impl Section for OldTrust<'_> {
             return Ok(LiveOld::default());
         }
         let in_use = if prune { Vec::new() } else { self.secrets.elsewhere(&self.replaced).await? };
-        Ok(LiveOld { trusted: self.trusted().await?, in_use })
+        Ok(LiveOld { trusted: trusted(self.step).await?, in_use })
     }
 
     fn plan(&self, live: &LiveOld) -> Result<Vec<Change>, Failure> {
