@@ -26,7 +26,7 @@ fn tells_how_far_the_lab_is(lxd: &Lxd) {
     assert_eq!(lab(lxd)["phase"], "absent");
     let substrate = Substrate::for_instances(lxd);
     let halfway = lab(lxd);
-    assert_eq!(halfway["phase"], "absent");
+    assert_eq!(halfway["phase"], "substrate");
     assert_eq!(halfway["missing"].as_array().map(Vec::len), Some(1), "only the instance is missing: {halfway}");
     let made = substrate.instance().run().expect_changed();
     let told = lab(lxd);
