@@ -253,7 +253,7 @@ lab:
       description:
         - How far it has come.
         - "V(absent): Nothing, or not all, of the substrate is there."
-        - "V(substrate): Project, pool, network and profiles are there and the bootstrap instance runs."
+        - "V(substrate): Project, pool, network and profiles are there."
         - "V(bootstrapped): The bootstrap cluster carries the providers."
         - "V(exported): The runner holds the management kubeconfig."
         - "V(pivoted): The management cluster owns the Cluster API objects."

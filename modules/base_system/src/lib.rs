@@ -25,8 +25,7 @@ use sysctl::{Sysctl, SysctlChange};
 /// Converge the host's packages, kernel modules, kernel parameters and folders.
 ///
 /// Brings a bare Debian or Ubuntu host to what LXD and Kubernetes nodes in containers need. It installs no LXD, formats and mounts
-/// nothing, and adds no package repository. Limits of the kernel are raised and never lowered. Files that undo its settings when the
-/// machine starts are named in a warning.
+/// nothing, and adds no package repository.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -66,7 +65,7 @@ pub struct BaseSystem {
     /// Whether kernel parameters are set at once, and not only written to C(/etc/sysctl.d).
     #[default(true)]
     pub sysctl_apply: bool,
-    /// Kernel parameters to set beside the required ones. A required one cannot be overridden; a limit among them may be higher.
+    /// Kernel parameters to set beside the required ones. A required one cannot be overridden.
     #[schemars(extend("key_pattern" = r"^[A-Za-z0-9_-]+([./][A-Za-z0-9_:.@/-]+)+$"))]
     pub extra_sysctl: BTreeMap<String, String>,
     /// Kernel modules to load beside the required ones.

@@ -73,8 +73,7 @@ pub struct BootstrapK3s {
     pub unit_mode: String,
     /// Where the service's environment is. If unset, C(/etc/default) with the name of the service.
     pub env_path: Option<AbsolutePath>,
-    /// Environment variables of the service, such as those that name a proxy. No proxy is asked for what is in the cluster itself or in
-    /// the node's own networks; C(NO_PROXY) may add to that.
+    /// Environment variables of the service, such as those that name a proxy.
     #[serde(skip_serializing)]
     #[schemars(extend("key_pattern" = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub environment: BTreeMap<String, Secret>,
