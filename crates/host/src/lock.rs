@@ -58,19 +58,19 @@ impl HostLock {
     }
 
     async fn acquire_in(folder: &Path, name: &str, patience: Duration) -> Result<Self, Error> {
-        let mut lock = Self { file: None, waited: Duration::ZERO };
-        let Ok(file) = place(folder, name) else { return Ok(lock) };
+        let mut held = Self { file: None, waited: Duration::ZERO };
+        let Ok(file) = place(folder, name) else { return Ok(held) };
         let start = Instant::now();
         if is_held(&file) {
             let what = format!("the end of what another run does, which holds {}/{name}", folder.display());
             let look = async || Ok::<_, Error>(if is_held(&file) { Err(format!("{} is at work", holder(&file))) } else { Ok(()) });
             Wait::for_condition(what, patience).until(look).await?;
-            lock.waited = start.elapsed();
+            held.waited = start.elapsed();
         }
         // Without the process in it, the lock is as good.
         let _ = file.set_len(0).and_then(|()| file.write_all_at(process::id().to_string().as_bytes(), 0));
-        lock.file = Some(file);
-        Ok(lock)
+        held.file = Some(file);
+        Ok(held)
     }
 }
 
