@@ -13,9 +13,10 @@ description:
   - Remove the bootstrap cluster.
   - Refused unless the management cluster has taken over.
   - >-
-    It answers by its own kubeconfig, has everything that was moved, nothing of it
-    is paused, its controllers are available and every machine has a live node, and
-    no Cluster is left on the bootstrap cluster.
+    It answers by its own kubeconfig, its controllers are available, none of its
+    Clusters is paused, every machine has a live node, and there is no instance of them
+    that it does not know.
+  - No Cluster is left on the bootstrap cluster.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

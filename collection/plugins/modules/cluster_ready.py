@@ -117,9 +117,9 @@ options:
       - "V(infrastructure_ready): Its load balancer and what else it stands on is there."
       - "V(control_plane_initialized): Its API has answered once."
       - "V(control_plane_available): Its control plane serves."
-      - "V(machines_ready): It has all its machines, and each is ready, its node included."
+      - "V(machines_ready): It has all its machines, each is ready, its node included, and no rollout is under way."
       - "V(nodes_registered): Each of its machines has become a node."
-      - "V(nodes_ready): It has all its nodes, and each is Ready."
+      - "V(nodes_ready): It has all its nodes, each is Ready, and no rollout is under way."
       - "V(available): Cluster API says that it can be used."
     type: list
     elements: str

@@ -55,7 +55,7 @@ pub fn lost(copy: &Copy, target: &Side, cluster: &str, instances: &[Instance]) -
     let is_head = |object: &&Object| object.key.is_cluster() || object.key.is_class();
     let paused = target.objects.values().filter(is_head).filter(|object| object.paused);
     lines.extend(paused.map(|object| format!("{} is paused on the management cluster", object.key)));
-    let lacks = |copied: &&Object| is_lasting(copied, &has_cluster) && !target.objects.contains_key(&copied.key);
+    let lacks = |copied: &&Object| is_lasting(copied, has_cluster) && !target.objects.contains_key(&copied.key);
     lines.extend(copy.objects.values().filter(lacks).map(|copied| format!("the management cluster has no {}", copied.key)));
     let ids: BTreeSet<_> = target.objects.values().filter_map(|object| object.provider_id.as_deref()).collect();
     for Instance { name, cluster, is_load_balancer } in instances {

@@ -26,8 +26,9 @@ use crate::{artifacts::Artifacts, files::Files, instance::BootstrapInstance, pha
 
 /// Remove the bootstrap cluster.
 ///
-/// Refused unless the management cluster has taken over. It answers by its own kubeconfig, has everything that was moved, nothing of it
-/// is paused, its controllers are available and every machine has a live node, and no Cluster is left on the bootstrap cluster.
+/// Refused unless the management cluster has taken over. It answers by its own kubeconfig, its controllers are available, none of its
+/// Clusters is paused, every machine has a live node, and there is no instance of them that it does not know. No Cluster is left on the
+/// bootstrap cluster.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct CleanupBootstrap {

@@ -77,11 +77,11 @@ pub enum Until {
     ControlPlaneInitialized,
     /// Its control plane serves.
     ControlPlaneAvailable,
-    /// It has all its machines, and each is ready, its node included.
+    /// It has all its machines, each is ready, its node included, and no rollout is under way.
     MachinesReady,
     /// Each of its machines has become a node.
     NodesRegistered,
-    /// It has all its nodes, and each is Ready.
+    /// It has all its nodes, each is Ready, and no rollout is under way.
     NodesReady,
     /// Cluster API says that it can be used.
     Available,
