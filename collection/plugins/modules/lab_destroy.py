@@ -107,7 +107,6 @@ options:
   scope:
     description:
       - How much goes.
-      - Required.
       - "V(workload): One workload cluster."
       - "V(workloads): All workload clusters."
       - "V(management): The management cluster, and with it all workload clusters."
@@ -115,6 +114,7 @@ options:
       - "V(clusters): All clusters."
       - "V(all): All clusters, then the certificate that LXD trusts, the images, the profiles, the project, the network and the pool."
     type: str
+    required: true
     choices:
       - workload
       - workloads

@@ -41,8 +41,9 @@ use crate::removal::Teardown;
 /// One of which no instance is left needs not be asked.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[schemars(extend("required" = ["scope"]))]
 pub struct LabDestroy {
-    /// How much goes. Required.
+    /// How much goes.
     pub scope: Option<Scope>,
     /// Name of the workload cluster; required with O(scope=workload).
     #[schemars(regex(pattern = names::INSTANCE))]

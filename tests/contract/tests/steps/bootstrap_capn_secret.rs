@@ -336,10 +336,12 @@ fn names_what_a_spoiled_certificate_leaves_behind(lxd: &Lxd) {
     let replaced = bench.step().run().expect_changed();
     let new = text(&replaced.json["fingerprint"]);
     assert_eq!(bench.trusted(), BTreeSet::from([spoiled.clone(), new.clone()]));
-    replaced.expect_words(&spoiled).expect_words("prune_old_trust: true removes it");
+    let warnings = replaced.json["warnings"].to_string();
+    assert!(warnings.contains(&spoiled) && warnings.contains("prune_old_trust: true removes it"), "{:#}", replaced.json);
     bench.step().args(json!({"prune_old_trust": true})).run().expect_changed();
     assert_eq!(bench.trusted(), BTreeSet::from([new]));
-    assert_eq!(bench.step().run().expect_unchanged().json["warnings"], Value::Null);
+    let settled = bench.step().run().expect_unchanged();
+    assert!(!settled.json["warnings"].to_string().contains("prune_old_trust"), "{:#}", settled.json);
 }
 
 fn replaces_with_overlap(lxd: &Lxd) {
