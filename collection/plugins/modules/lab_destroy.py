@@ -114,7 +114,7 @@ options:
       - "V(clusters): All clusters."
       - "V(all): All clusters, then the certificate that LXD trusts, the images, the profiles, the project, the network and the pool."
     type: str
-    required: true
+    default: workload
     choices:
       - workload
       - workloads

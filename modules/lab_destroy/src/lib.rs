@@ -41,10 +41,9 @@ use crate::removal::Teardown;
 /// One of which no instance is left needs not be asked.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
-#[schemars(extend("required" = ["scope"]))]
 pub struct LabDestroy {
     /// How much goes.
-    pub scope: Option<Scope>,
+    pub scope: Scope,
     /// Name of the workload cluster; required with O(scope=workload).
     #[schemars(regex(pattern = names::INSTANCE))]
     pub name: Option<String>,
@@ -93,10 +92,11 @@ pub struct LabDestroy {
 }
 
 /// How much goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// One workload cluster.
+    #[default]
     Workload,
     /// All workload clusters.
     Workloads,
@@ -148,12 +148,10 @@ impl Step for LabDestroy {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let missing = match (self.scope, &self.name) {
-            (None, _) => "scope",
-            (Some(Scope::Workload), None) => "name",
-            _ => return Ok(()),
-        };
-        Err(OptionError::Missing { option: missing.into() }.into())
+        if self.scope == Scope::Workload && self.name.is_none() {
+            return Err(OptionError::Missing { option: "name".into() }.into());
+        }
+        Ok(())
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
@@ -173,15 +171,15 @@ impl Step for LabDestroy {
 impl LabDestroy {
     fn scope(&self) -> teardown::Scope {
         match self.scope {
-            // Preflight has seen that there is one.
-            None | Some(Scope::Workload) => {
+            // Preflight has seen that there is a name.
+            Scope::Workload => {
                 teardown::Scope::Workload(ClusterName::new(&self.namespace, self.name.as_deref().unwrap_or_default()))
             }
-            Some(Scope::Workloads) => teardown::Scope::Workloads,
-            Some(Scope::Management) => teardown::Scope::Management,
-            Some(Scope::Bootstrap) => teardown::Scope::Bootstrap,
-            Some(Scope::Clusters) => teardown::Scope::Clusters,
-            Some(Scope::All) => teardown::Scope::All,
+            Scope::Workloads => teardown::Scope::Workloads,
+            Scope::Management => teardown::Scope::Management,
+            Scope::Bootstrap => teardown::Scope::Bootstrap,
+            Scope::Clusters => teardown::Scope::Clusters,
+            Scope::All => teardown::Scope::All,
         }
     }
 

@@ -339,7 +339,7 @@ fn names_bad_options(lxd: &Lxd) {
         lxd,
         &step,
         &[
-            (json!({}), "OPTION_MISSING", "scope"),
+            (json!({}), "OPTION_MISSING", "name"),
             (json!({"scope": "everything"}), "OPTION_INVALID", "scope"),
             (json!({"scope": "workload"}), "OPTION_MISSING", "name"),
             (json!({"scope": "workload", "name": "Lab_1"}), "OPTION_INVALID", "name"),
