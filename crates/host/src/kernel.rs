@@ -58,7 +58,7 @@ impl<'a> Kernel<'a> {
     /// The file that keeps a module from being loaded when the machine starts; nothing for one that is built in.
     pub fn withheld(&self, module: &str) -> Result<Option<PathBuf>, Error> {
         let root = self.root;
-        if !root.has("/proc/modules") || self.lists("modules.builtin", module)? {
+        if !loads_modules(root) || self.lists("modules.builtin", module)? {
             return Ok(None);
         }
         for file in layered::files(root, "modprobe.d", ".conf")? {

@@ -7,6 +7,11 @@ pub const OPT_ROOT: &str = "/opt/capi-lab";
 /// The bootstrap cluster's kubeconfig, in that folder.
 pub const BOOTSTRAP_KUBECONFIG: &str = "etc/bootstrap_clusterctl/bootstrap.kubeconfig";
 
+/// Helm, in that folder.
+pub const HELM: &str = "bin/helm";
+/// Where runs of one host meet that work on the same release, in that folder.
+pub const HELM_LOCKS: &str = "etc/helm_release";
+
 /// What the step writes down that moves Cluster API's objects from one cluster to the other, in that folder.
 pub const PIVOT: &str = "etc/pivot_clusterctl_move";
 /// There while such a move is open, in the folder [`PIVOT`]: until it is verified, Helm must not run on either cluster.

@@ -35,7 +35,7 @@ pub const INTERNAL_INTERFACE: &str = "eth0";
 /// The interface on the external bridge, inside instances.
 pub const EXTERNAL_INTERFACE: &str = "eth1";
 
-/// On an instance that a step of the lab made: which one it is.
+/// On an instance or a forward that a step of the lab made: what it is.
 pub const OWNER_KEY: &str = "user.k8slab.role";
 /// What the bootstrap instance is.
 pub const BOOTSTRAP_ROLE: &str = "bootstrap";

@@ -14,9 +14,7 @@ pub const ROLE_KEY: &str = "user.cluster-role";
 /// What a load balancer is for.
 pub const LOAD_BALANCER: &str = "loadbalancer";
 
-/// On a forward: who made it.
-pub const OWNER_KEY: &str = "user.k8slab.role";
-/// What the lab's forwards are.
+/// What the lab's forwards are, by [`OWNER_KEY`](crate::names::OWNER_KEY).
 pub const OWNER: &str = "api";
 /// What the devices that publish an API are called, but for their number.
 pub const DEVICE: &str = "k8slab-api-";
@@ -100,7 +98,18 @@ mod tests {
         for (name, expected) in table {
             assert_eq!(port(&name), expected, "{name}");
         }
-        assert_eq!(adler32(b"mgmt-1"), 137_495_060);
+        for (name, checksum) in [
+            ("mgmt-1", 137_495_060),
+            ("lab-default", 412_746_818),
+            ("data-pipeline", 590_087_454),
+            ("prod-a", 142_803_524),
+            ("prod-b", 142_869_061),
+            ("prod-default", 515_572_936),
+            ("prod-other", 371_000_325),
+            ("lab", 40_567_088),
+        ] {
+            assert_eq!(adler32(name.as_bytes()), checksum, "{name}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, ops::RangeInclusive};
 
+use lab::{names::OWNER_KEY, publication::OWNER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -80,6 +81,12 @@ impl Forward {
         let mut rest = self.clone();
         rest.ports.retain(|port| port.description != description);
         rest
+    }
+
+    /// The lab has made it, and no port of it is left.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.ports.is_empty() && self.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER)
     }
 
     fn default_target(&self) -> Option<&String> {

@@ -10,7 +10,7 @@ use crate::{Client, Error, Instance, InstanceState};
 /// How long an instance may take to start, with the time in which one that has ended may still be busy with its end.
 const STOPPING: Duration = Duration::from_secs(90);
 /// How long an instance may take to shut down before it is stopped by force, in seconds.
-const SHUTDOWN: u32 = 60;
+const SHUTDOWN: u64 = 60;
 
 /// What an instance is doing, as far as that decides what can be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,11 @@ impl Client {
         }
     }
 
+    /// Has an instance not run, at once: what it was at is lost. LXD waits for its end so many seconds.
+    pub async fn stop_instance_at_once(&self, name: &str, seconds: u64) -> Result<(), Error> {
+        self.act_within(name, "stop", true, seconds).await
+    }
+
     /// Has an instance shut down and start again. Where it does not start, that is the error: it is left stopped then.
     pub async fn restart_instance(&self, name: &str) -> Result<(), Error> {
         if self.instance_state(name).await?.power() != Power::Running {
@@ -138,7 +143,11 @@ impl Client {
     }
 
     async fn act(&self, name: &str, action: &str, force: bool) -> Result<(), Error> {
-        let body = json!({"action": action, "timeout": SHUTDOWN, "force": force});
+        self.act_within(name, action, force, SHUTDOWN).await
+    }
+
+    async fn act_within(&self, name: &str, action: &str, force: bool, seconds: u64) -> Result<(), Error> {
+        let body = json!({"action": action, "timeout": seconds, "force": force});
         self.put(&format!("instances/{name}/state"), &body, None).await.map(drop)
     }
 

@@ -37,8 +37,7 @@ impl BootstrapInstance<'_> {
         if !self.0.force_stop {
             return Ok(client.stop_instance(name).await?);
         }
-        let at_once = json!({"action": "stop", "force": true, "timeout": self.0.delete_timeout});
-        Ok(client.put(&format!("instances/{name}/state"), &at_once, None).await.map(drop)?)
+        Ok(client.stop_instance_at_once(name, self.0.delete_timeout).await?)
     }
 }
 

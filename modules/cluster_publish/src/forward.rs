@@ -7,10 +7,7 @@ use std::{
 };
 
 use converge::{Change, Failure, Section};
-use lab::{
-    capi,
-    publication::{OWNER, OWNER_KEY},
-};
+use lab::{capi, names::OWNER_KEY, publication::OWNER};
 use lxd::{Config, Forward, ForwardPort};
 use serde_json::{Value, json};
 
@@ -202,23 +199,19 @@ impl ForwardChange {
             config: Config::from([(OWNER_KEY.to_owned(), OWNER.to_owned())]),
             ports: Vec::new(),
         });
-        let place = match &self.before {
-            Some(before) => forward.ports.iter().position(|port| port == before),
-            None => Some(forward.ports.len()),
-        };
-        let place = place.ok_or(Error::Overtaken { address: self.address })?;
-        if self.before.is_some() {
+        let overtaken = || Error::Overtaken { address: self.address };
+        let mut place = forward.ports.len();
+        if let Some(before) = &self.before {
+            place = forward.ports.iter().position(|port| port == before).ok_or_else(overtaken)?;
             forward.ports.remove(place);
         }
         if let Some(after) = &self.after {
-            let is_taken = after.listen_port.parse().is_ok_and(|port| forward.taker(port).is_some());
-            if is_taken {
-                return Err(Error::Overtaken { address: self.address });
+            if after.listen_port.parse().is_ok_and(|port| forward.taker(port).is_some()) {
+                return Err(overtaken());
             }
             forward.ports.insert(place, after.clone());
         }
-        let is_ours = forward.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER);
-        Ok((!is_ours || !forward.ports.is_empty()).then_some(forward))
+        Ok((!forward.is_spent()).then_some(forward))
     }
 
     fn shown(&self, port: Option<&ForwardPort>) -> Value {

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use ansible::Step as _;
 use converge::Section;
 use host::listener::Listener;
-use lab::publication::{OWNER, OWNER_KEY};
+use lab::{names::OWNER_KEY, publication::OWNER};
 use lxd::{Config, Forward, ForwardPort};
 
 use super::*;

@@ -201,12 +201,12 @@ impl HelmRelease {
     }
 
     fn helm_path(&self) -> PathBuf {
-        self.helm_path.as_ref().map_or_else(|| self.opt_root.join("bin/helm"), |path| path.to_path_buf())
+        self.helm_path.as_ref().map_or_else(|| self.opt_root.join(machine::HELM), |path| path.to_path_buf())
     }
 
     /// Where runs of this host meet that work on the same release.
     fn locks(&self) -> PathBuf {
-        self.opt_root.join("etc").join(Self::NAME)
+        self.opt_root.join(machine::HELM_LOCKS)
     }
 
     fn timeout(&self) -> Duration {

@@ -6,13 +6,12 @@ use lab::{
     publication::{LOAD_BALANCER, ROLE_KEY},
     teardown::Of,
 };
-use lxd::{Client, Instance};
-use serde_json::json;
+use lxd::{Client, Instance, Power};
 
 use crate::{LabDestroy, error::Error};
 
 /// How long LXD waits for the end of an instance that it stops by force, in seconds.
-const STOPPING: u32 = 30;
+const STOPPING: u64 = 30;
 
 /// A load balancer alone carries no cluster.
 pub(crate) fn is_load_balancer(instance: &Instance) -> bool {
@@ -63,14 +62,9 @@ async fn attempt(client: &Client, whose: &Of, name: &str) -> Result<(), Error> {
     if Of::by_keys(&found.object.config) != *whose {
         return Err(Error::Exchanged { name: name.to_owned() });
     }
-    if found.object.status != "Stopped" {
+    if found.object.power() != Power::Stopped {
         // Nothing on an instance that goes is worth a shutdown that may hang.
-        let at_once = json!({"action": "stop", "force": true, "timeout": STOPPING});
-        client.put(&format!("instances/{name}/state"), &at_once, None).await?;
+        client.stop_instance_at_once(name, STOPPING).await?;
     }
-    // One that goes when it stops is gone by now.
-    match client.delete(&format!("instances/{name}")).await {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(client.delete_instance(name).await?)
 }

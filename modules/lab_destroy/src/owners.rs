@@ -8,7 +8,7 @@ use lab::{
     lifecycle::Owner,
     teardown::{Api, ClusterName, Doomed, Of, Scope},
 };
-use lxd::Instance;
+use lxd::{Instance, Power};
 
 use crate::{LabDestroy, error::Error, instances};
 
@@ -33,8 +33,8 @@ impl LabDestroy {
     }
 
     /// A connection to an owner.
-    pub(crate) fn owner(&self, owner: Owner) -> Result<Client, Failure> {
-        Ok(Client::connect(&Kubeconfig::read(&self.kubeconfig(owner))?)?)
+    pub(crate) fn owner(&self, owner: Owner) -> Result<Client, cluster::Error> {
+        Client::connect(&Kubeconfig::read(&self.kubeconfig(owner))?)
     }
 
     /// Asks an owner for its Clusters, if there are instances of it.
@@ -50,7 +50,7 @@ impl LabDestroy {
         if own.is_empty() {
             return Asked::default();
         }
-        if own.iter().all(|instance| instance.status != "Running") {
+        if own.iter().all(|instance| instance.power() != Power::Running) {
             let reason = own.iter().map(|instance| format!("instance {} is {}", instance.name, instance.status));
             return Asked { api: Api::Silent(reason.collect::<Vec<_>>().join(", ")), clusters: Vec::new() };
         }
@@ -82,7 +82,7 @@ impl LabDestroy {
     pub(crate) async fn delete_clusters(&self, owner: Owner, doomed: &[Doomed]) -> Result<(), Failure> {
         let clusters: Vec<_> = doomed.iter().map(|doomed| doomed.cluster.clone()).collect();
         let outcome = async {
-            let client = Client::connect(&Kubeconfig::read(&self.kubeconfig(owner))?)?;
+            let client = self.owner(owner)?;
             let mut gone = Vec::new();
             for ClusterName { namespace, name } in &clusters {
                 let Some(found) = client.find(resource::CLUSTER, Some(namespace), name).await? else { continue };

@@ -7,7 +7,8 @@ use helm::{Helm, Hold, Release, Secrets, Target};
 use host::{HostLock, file};
 use lab::{
     lifecycle::Owner,
-    publication::{OWNER, OWNER_KEY, Publication},
+    machine,
+    publication::Publication,
     teardown::{self, ClusterName, Doomed, Of, Plan, Removal, Seen},
 };
 use lxd::Project;
@@ -63,13 +64,13 @@ impl<'a> Teardown<'a> {
         let step = self.step;
         let release = Release::new(step.owner(Owner::Management)?, namespace, name);
         let server = release.client().server();
-        let locks = step.opt_root.join("etc/helm_release");
+        let locks = step.opt_root.join(machine::HELM_LOCKS);
         let hold = Hold::take(&locks, server, &format!("{namespace}/{name}"), step.patience()).await?;
         if release.history().await?.is_empty() {
             return Ok(());
         }
         let target = Target {
-            program: step.opt_root.join("bin/helm"),
+            program: step.opt_root.join(machine::HELM),
             kubeconfig: step.management_kubeconfig(),
             server: server.to_owned(),
             namespace: namespace.to_owned(),
@@ -89,9 +90,12 @@ impl<'a> Teardown<'a> {
         for address in addresses {
             let Some(live) = self.step.steadily("a forward", || client.find_forward(network, *address)).await? else { continue };
             let rest = live.without(&mark.to_string());
-            let is_empty = rest.ports.is_empty() && rest.config.get(OWNER_KEY).is_some_and(|owner| owner == OWNER);
             let write = async || {
-                if is_empty { client.delete_forward(network, *address).await } else { client.replace_forward(network, &rest).await }
+                if rest.is_spent() {
+                    client.delete_forward(network, *address).await
+                } else {
+                    client.replace_forward(network, &rest).await
+                }
             };
             match self.step.steadily("a forward", write).await {
                 Err(failure) if failure.code == "LXD_NOT_FOUND" => return Err(Error::Overtaken { address: *address }.into()),
@@ -111,12 +115,12 @@ impl<'a> Teardown<'a> {
     }
 
     /// Deletes an object of LXD's; that it is not there is as good.
-    async fn delete(&self, client: &lxd::Client, path: String) -> Result<(), Failure> {
-        let delete = async || match client.delete(&path).await {
+    async fn delete(&self, client: &lxd::Client, path: &str) -> Result<(), Failure> {
+        let delete = async || match client.delete(path).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         };
-        self.step.steadily(&path, delete).await
+        self.step.steadily(path, delete).await
     }
 }
 
@@ -142,16 +146,16 @@ impl Section for Teardown<'_> {
             Removal::Ports { cluster, addresses } => self.ports(cluster, addresses).await,
             Removal::File(path) => Ok(file::remove(path)?),
             Removal::Phase(project) => self.forget(project).await,
-            Removal::Trust(fingerprint) => self.delete(client, format!("certificates/{fingerprint}")).await,
-            Removal::Image(fingerprint) => self.delete(&within, format!("images/{fingerprint}")).await,
-            Removal::Profile(name) => self.delete(&within, format!("profiles/{name}")).await,
-            Removal::Project(name) => self.delete(client, format!("projects/{name}")).await,
+            Removal::Trust(fingerprint) => self.delete(client, &format!("certificates/{fingerprint}")).await,
+            Removal::Image(fingerprint) => self.delete(&within, &format!("images/{fingerprint}")).await,
+            Removal::Profile(name) => self.delete(&within, &format!("profiles/{name}")).await,
+            Removal::Project(name) => self.delete(client, &format!("projects/{name}")).await,
             Removal::Listener(_) => {
                 let nowhere = json!({"config": {LISTENER_KEY: ""}});
                 self.step.steadily("its listener", || client.patch("", &nowhere, None)).await.map(drop)
             }
-            Removal::Network(name) => self.delete(client, format!("networks/{name}")).await,
-            Removal::Pool(name) => self.delete(client, format!("storage-pools/{name}")).await,
+            Removal::Network(name) => self.delete(client, &format!("networks/{name}")).await,
+            Removal::Pool(name) => self.delete(client, &format!("storage-pools/{name}")).await,
         }
     }
 }
