@@ -116,7 +116,8 @@ impl Wire {
             None => self.forward(request).await,
             Some(Effect::Refuse { status, message }) => Reply::Whole(refusal(status, &message)),
             Some(Effect::RefuseAfter { status, message }) => {
-                self.forward(request).await;
+                let reply = self.forward(request).await;
+                self.finish(reply).await;
                 Reply::Whole(refusal(status, &message))
             }
             Some(Effect::FailOperation { error }) => Reply::Whole(self.accept_and_fail(&error)),
@@ -166,6 +167,16 @@ impl Wire {
             Ok(response) => Reply::Whole(response),
             Err(_) => Reply::Cut,
         }
+    }
+
+    /// Waits for the end of what an answer says is still being done.
+    async fn finish(&self, reply: Reply) {
+        let Reply::Whole(response) = reply else { return };
+        let envelope: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+        let Some(operation) = envelope["operation"].as_str().filter(|operation| !operation.is_empty()) else { return };
+        let (rest, path) = (Rest::new(&self.upstream), format!("{operation}/wait?timeout=10"));
+        let ended = tokio::task::spawn_blocking(move || rest.get(&path)).await;
+        ended.expect("the end of the operation");
     }
 
     fn failed_operation(&self, path: &str) -> Option<Value> {
