@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 import yaml
-from management import bare_cluster, manager_program
+from management import Kubernetes, bare_cluster, manager_program
 
 OLDER, PRESENT = "v1beta1", "v1beta2"
 NAMESPACE, DEPLOYMENT = "--namespace=capn-system", "capn-controller-manager"
@@ -40,7 +40,9 @@ def keep(made, folder, contract, given, before):
             container(component)["args"] = own + [argument for argument in given["args"] if argument.startswith("--concurrency")]
         if component["kind"] == "CustomResourceDefinition":
             made.kubernetes.run("label", "crd", component["metadata"]["name"], f"cluster.x-k8s.io/{before}-")
-    made.kubernetes.run("apply", "--server-side", "--force-conflicts", "--filename=-", text=yaml.safe_dump_all(components))
+    # They name their own namespaces.
+    everywhere = Kubernetes(made.kubectl, made.kubernetes.kubeconfig)
+    everywhere.run("apply", "--server-side", "--force-conflicts", "--filename=-", text=yaml.safe_dump_all(components))
     made.kubernetes.run(NAMESPACE, "rollout", "status", f"deployment/{DEPLOYMENT}", "--timeout=60s")
 
 
