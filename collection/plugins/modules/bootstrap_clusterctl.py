@@ -16,8 +16,9 @@ description:
     C(clusterctl init) then runs with every provider and cert-manager at its
     version, unless clusterctl's inventory has them all.
   - >-
-    A run that was killed in the middle is taken up where it stopped; a provider of
-    another version is refused, as upgrading is another operation.
+    A run that was killed in the middle is taken up where it stopped, and a
+    provider whose Deployment is gone is installed again; a provider of another version is
+    refused, as upgrading is another operation.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

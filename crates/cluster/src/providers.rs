@@ -122,6 +122,17 @@ impl Client {
         Ok(providers)
     }
 
+    /// Takes a provider out of the inventory, so that clusterctl installs it again. What it has installed stays.
+    pub async fn forget_provider(&self, provider: &Provider) -> Result<(), Error> {
+        for entry in self.list(resource::PROVIDER, None).await? {
+            let (namespace, name) = (entry.metadata.namespace.clone(), entry.metadata.name.clone().unwrap_or_default());
+            if self.read(entry)?.is_same(provider) {
+                self.delete(resource::PROVIDER, namespace.as_deref(), &name).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn read(&self, entry: DynamicObject) -> Result<Provider, Error> {
         let entry: Entry = serde_json::from_value(entry.data).map_err(|error| Error::NotKubernetes {
             server: self.server().to_owned(),

@@ -9,16 +9,28 @@ pub const INFRASTRUCTURE_RELEASES: &str = "https://github.com/lxc/cluster-api-pr
 pub const INFRASTRUCTURE_NAMESPACE: &str = "capn-system";
 /// The Deployment of Cluster API's own controllers: namespace and name.
 pub const CORE_DEPLOYMENT: (&str, &str) = ("capi-system", "capi-controller-manager");
+/// The namespace of cert-manager.
+pub const CERT_MANAGER: &str = "cert-manager";
+/// The Deployment of cert-manager that others ask.
+pub const CERT_MANAGER_WEBHOOK: &str = "cert-manager-webhook";
 /// The Deployments that a management cluster stands on: namespace and name.
 pub const DEPLOYMENTS: [(&str, &str); 7] = [
-    ("cert-manager", "cert-manager"),
-    ("cert-manager", "cert-manager-cainjector"),
-    ("cert-manager", "cert-manager-webhook"),
+    (CERT_MANAGER, "cert-manager"),
+    (CERT_MANAGER, "cert-manager-cainjector"),
+    (CERT_MANAGER, CERT_MANAGER_WEBHOOK),
     ("capi-system", "capi-controller-manager"),
     ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager"),
     ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"),
     ("capn-system", "capn-controller-manager"),
 ];
+
+/// The Deployment of one of the lab's own providers, by clusterctl's name of the provider.
+#[must_use]
+pub fn deployment_of(provider: &str) -> Option<(&'static str, &'static str)> {
+    const PROVIDERS: [&str; 4] = ["cluster-api", "bootstrap-kubeadm", "control-plane-kubeadm", "infrastructure-incus"];
+    let place = PROVIDERS.iter().position(|known| *known == provider)?;
+    DEPLOYMENTS[DEPLOYMENTS.len() - PROVIDERS.len()..].get(place).copied()
+}
 
 /// Where the infrastructure provider runs: namespace and name of its Deployment.
 pub const INFRASTRUCTURE_DEPLOYMENT: (&str, &str) = ("capn-system", "capn-controller-manager");

@@ -53,6 +53,8 @@ pub struct Installer<'a> {
 pub struct Init {
     before: Vec<Provider>,
     missing: Vec<Provider>,
+    /// They are in the inventory, and their Deployments are gone.
+    broken: Vec<Provider>,
     after: Vec<Provider>,
 }
 
@@ -61,6 +63,8 @@ pub struct Init {
 pub struct Live {
     /// clusterctl's inventory.
     pub providers: Vec<Provider>,
+    /// Deployments of those and of cert-manager that are gone: namespace and name.
+    pub gone: Vec<(&'static str, &'static str)>,
     /// The arguments of the infrastructure provider's manager.
     pub arguments: Vec<String>,
     /// How many machines it may make at once; nothing where its default will do.
@@ -80,15 +84,17 @@ impl Installer<'_> {
     /// clusterctl's inventory, and what the infrastructure provider was told. Where something is missing, clusterctl has to be there.
     pub async fn observe(&self, cluster: &Client, concurrency: Option<u16>) -> Result<Live, Failure> {
         let providers = cluster.providers().await?;
-        if self.options.wanted().iter().any(|wanted| !providers.contains(wanted)) {
+        let gone = gone(cluster, &providers).await?;
+        if !gone.is_empty() || self.options.wanted().iter().any(|wanted| !providers.contains(wanted)) {
             look(&self.clusterctl.program)?;
         }
-        Ok(Live { providers, arguments: concurrency::arguments(cluster).await?, concurrency })
+        Ok(Live { providers, gone, arguments: concurrency::arguments(cluster).await?, concurrency })
     }
 
-    /// What is to be done; nothing where the inventory has every provider at its version, and the infrastructure provider was told.
+    /// What is to be done; nothing where the inventory has every provider at its version, the Deployments of all are there, and the
+    /// infrastructure provider was told.
     pub fn plan(&self, live: &Live) -> Result<Vec<Installation>, Error> {
-        let init = self.plan_init(&live.providers)?.map(Installation::Init);
+        let init = self.plan_init(live)?.map(Installation::Init);
         let concurrency = Concurrency::plan(live.concurrency, &live.arguments).map(Installation::Concurrency);
         Ok(init.into_iter().chain(concurrency).collect())
     }
@@ -96,12 +102,13 @@ impl Installer<'_> {
     /// Carries one of them out.
     pub async fn apply(&self, cluster: &Client, installation: &Installation) -> Result<(), Failure> {
         match installation {
-            Installation::Init(_) => self.install(cluster).await,
+            Installation::Init(init) => self.install(cluster, &init.broken).await,
             Installation::Concurrency(concurrency) => Ok(concurrency.apply(cluster).await?),
         }
     }
 
-    fn plan_init(&self, live: &[Provider]) -> Result<Option<Init>, Error> {
+    fn plan_init(&self, found: &Live) -> Result<Option<Init>, Error> {
+        let live = &found.providers;
         let after = self.options.wanted();
         let (mut missing, mut drifted) = (Vec::new(), Vec::new());
         for wanted in &after {
@@ -115,16 +122,29 @@ impl Installer<'_> {
         if !drifted.is_empty() {
             return Err(Error::Drift { drifted });
         }
-        if missing.is_empty() {
+        // clusterctl brings cert-manager back where nothing answers for it, and leaves it alone otherwise.
+        let cert_manager: Vec<_> = found.gone.iter().filter(|(namespace, _)| *namespace == capi::CERT_MANAGER).collect();
+        if !cert_manager.is_empty() && cert_manager.iter().all(|(_, name)| *name != capi::CERT_MANAGER_WEBHOOK) {
+            return Err(Error::CertManagerIncomplete { gone: cert_manager.iter().map(|(_, name)| *name).collect() });
+        }
+        let is_broken = |provider: &&Provider| {
+            let own = capi::deployment_of(&provider.label());
+            !missing.contains(provider) && own.is_some_and(|own| found.gone.contains(&own))
+        };
+        let broken: Vec<_> = after.iter().filter(is_broken).cloned().collect();
+        if missing.is_empty() && broken.is_empty() && cert_manager.is_empty() {
             return Ok(None);
         }
-        let before = after.iter().filter(|wanted| live.contains(wanted)).cloned().collect();
-        Ok(Some(Init { before, missing, after: after.to_vec() }))
+        let before = after.iter().filter(|wanted| live.contains(wanted) && !broken.contains(wanted)).cloned().collect();
+        Ok(Some(Init { before, missing, broken, after: after.to_vec() }))
     }
 
-    /// Has clusterctl install what is missing.
-    async fn install(&self, cluster: &Client) -> Result<(), Failure> {
+    /// Has clusterctl install what is missing, and once more what is broken. A run that is killed in between finds that missing.
+    async fn install(&self, cluster: &Client, broken: &[Provider]) -> Result<(), Failure> {
         self.sources.verify()?;
+        for provider in broken {
+            cluster.forget_provider(provider).await?;
+        }
         match self.init(cluster).await {
             Ok(()) => Ok(()),
             Err(Ended::Over(error)) => Err(error.into()),
@@ -165,6 +185,23 @@ impl Installer<'_> {
         arguments.extend(self.options.extra_init_flags.iter().cloned());
         arguments
     }
+}
+
+/// The Deployments of cert-manager and of the providers in the inventory that are not there. Before the first provider is in it,
+/// nothing is expected.
+async fn gone(cluster: &Client, providers: &[Provider]) -> Result<Vec<(&'static str, &'static str)>, cluster::Error> {
+    if providers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cert_manager = capi::DEPLOYMENTS.into_iter().filter(|(namespace, _)| *namespace == capi::CERT_MANAGER);
+    let own = providers.iter().filter_map(|provider| capi::deployment_of(&provider.label()));
+    let mut gone = Vec::new();
+    for (namespace, name) in cert_manager.chain(own) {
+        if cluster.find(resource::DEPLOYMENT, Some(namespace), name).await?.is_none() {
+            gone.push((namespace, name));
+        }
+    }
+    Ok(gone)
 }
 
 /// The namespaces that clusterctl installs into, and the one in which it tries cert-manager out.
@@ -230,8 +267,15 @@ impl Change for Installation {
 
 impl fmt::Display for Init {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
-        write!(f, "run clusterctl init for {}", missing.join(", "))
+        let listed = |providers: &[Provider]| providers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match (self.missing.as_slice(), self.broken.as_slice()) {
+            (missing, []) if !missing.is_empty() => write!(f, "run clusterctl init for {}", listed(missing)),
+            ([], []) => f.write_str("run clusterctl init again for cert-manager, whose webhook is gone"),
+            ([], broken) => write!(f, "run clusterctl init again for {}, whose Deployment is gone", listed(broken)),
+            (missing, broken) => {
+                write!(f, "run clusterctl init for {}, and again for {}, whose Deployment is gone", listed(missing), listed(broken))
+            }
+        }
     }
 }
 

@@ -74,6 +74,58 @@ fn said(changes: &[Installation]) -> String {
 }
 
 #[test]
+fn what_is_in_the_inventory_and_gone_is_installed_again() {
+    let own = || options().wanted().to_vec();
+    let kubeadm = ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager");
+    let core = ("capi-system", "capi-controller-manager");
+    for (case, providers, gone, expected) in [
+        ("nothing gone", own(), vec![], ""),
+        ("one provider", own(), vec![kubeadm], "run clusterctl init again for bootstrap-kubeadm v1.12.5, whose Deployment is gone"),
+        (
+            "two",
+            own(),
+            vec![core, kubeadm],
+            "run clusterctl init again for cluster-api v1.12.5, bootstrap-kubeadm v1.12.5, whose Deployment is gone",
+        ),
+        (
+            "another one was never there",
+            own().into_iter().skip(1).collect(),
+            vec![kubeadm],
+            "run clusterctl init for cluster-api v1.12.5, and again for bootstrap-kubeadm v1.12.5, whose Deployment is gone",
+        ),
+        (
+            "cert-manager's webhook",
+            own(),
+            vec![("cert-manager", "cert-manager-webhook")],
+            "run clusterctl init again for cert-manager, whose webhook is gone",
+        ),
+        (
+            "another part of cert-manager, which clusterctl does not miss",
+            own(),
+            vec![("cert-manager", "cert-manager-cainjector")],
+            "CERT_MANAGER_INCOMPLETE: the Deployment cert-manager-cainjector of cert-manager is gone, and clusterctl leaves \
+             cert-manager alone while its webhook answers",
+        ),
+        (
+            "all of cert-manager",
+            own(),
+            vec![("cert-manager", "cert-manager"), ("cert-manager", "cert-manager-webhook")],
+            "run clusterctl init again for cert-manager, whose webhook is gone",
+        ),
+    ] {
+        let (options, sources) = (options(), Sources::default());
+        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
+        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
+        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
+        let said = match installer.plan(&Live { providers, gone, ..Live::default() }) {
+            Ok(changes) => said(&changes),
+            Err(error) => Failure::from(error).to_string(),
+        };
+        assert_eq!(said, expected, "{case}");
+    }
+}
+
+#[test]
 fn the_infrastructure_provider_is_told_what_its_server_can_bear() {
     let told = "have the infrastructure provider make 1 machine at a time instead of";
     for (case, concurrency, arguments, expected) in [
@@ -87,7 +139,7 @@ fn the_infrastructure_provider_is_told_what_its_server_can_bear() {
         let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
         let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
         let arguments = arguments.split(' ').map(str::to_owned).collect();
-        let live = Live { providers: options.wanted().to_vec(), arguments, concurrency };
+        let live = Live { providers: options.wanted().to_vec(), arguments, concurrency, ..Live::default() };
         let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
         assert_eq!(said(&installer.plan(&live).unwrap()), expected, "{case}");
     }

@@ -31,8 +31,8 @@ const CERT_MANAGER_VERSION: &str = "cert-manager.clusterctl.cluster.x-k8s.io/ver
 ///
 /// The bootstrap cluster's kubeconfig is rebuilt for the host: its server is the instance's address, and its certificate is checked.
 /// C(clusterctl init) then runs with every provider and cert-manager at its version, unless clusterctl's inventory has them all. A
-/// run that was killed in the middle is taken up where it stopped; a provider of another version is refused, as upgrading is another
-/// operation.
+/// run that was killed in the middle is taken up where it stopped, and a provider whose Deployment is gone is installed again; a
+/// provider of another version is refused, as upgrading is another operation.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct BootstrapClusterctl {

@@ -425,6 +425,34 @@ fn refuses_another_version_before_anything_runs() {
 }
 
 #[test]
+fn what_is_gone_is_made_again() {
+    let lxd = scripted();
+    let site = Site::new(&lxd);
+    site.install_all();
+    site.step().run().expect_changed();
+    let kubeadm = "/apis/apps/v1/namespaces/capi-kubeadm-bootstrap-system/deployments/capi-kubeadm-bootstrap-controller-manager";
+    site.cluster.remove(kubeadm);
+    let foreseen = site.step().check().expect_changed();
+    let again = |site: &Site<'_>| {
+        let entry = "/apis/clusterctl.cluster.x-k8s.io/v1alpha3/namespaces/capi-kubeadm-bootstrap-system/providers/BootstrapProvider-kubeadm";
+        assert_eq!(site.cluster.get(entry), Value::Null, "clusterctl installs what it does not know of");
+        site.install("capi-kubeadm-bootstrap-system");
+    };
+    let (done, _) = site.run(&site.step(), again, 0, "");
+    let done = done.expect_changed();
+    assert_eq!(done.json["changes"], json!(["run clusterctl init again for bootstrap-kubeadm v1.12.5, whose Deployment is gone"]));
+    assert_eq!(done.json["changes"], foreseen.json["changes"]);
+    site.step().run().expect_unchanged();
+
+    site.cluster.remove("/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager-cainjector");
+    site.step().check().expect_code("CERT_MANAGER_INCOMPLETE").expect_words("cert-manager-cainjector");
+    site.cluster.remove("/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager-webhook");
+    let (done, _) = site.run(&site.step(), |site| site.install("cert-manager"), 0, "");
+    assert_eq!(done.expect_changed().json["changes"], json!(["run clusterctl init again for cert-manager, whose webhook is gone"]));
+    site.step().run().expect_unchanged();
+}
+
+#[test]
 fn waits_for_the_deployments_by_watch() {
     let lxd = scripted();
     let site = Site::new(&lxd);
