@@ -54,6 +54,17 @@ fn every_pattern_compiles() {
 }
 
 #[test]
+fn what_has_to_be_given_is_required_by_the_specification() {
+    for (place, option) in options() {
+        let says_so = option.description.iter().any(|text| text.contains("Required."));
+        assert!(!says_so, "{place}: a text says that it is required, instead of the specification");
+    }
+    for place in ["export_artifacts.root", "helm_release.name", "cluster_ready.kubeconfig_path", "cluster_kubeconfig.name"] {
+        assert!(options().iter().any(|(name, option)| name == place && option.required), "{place}");
+    }
+}
+
+#[test]
 fn every_name_is_in_snake_case() {
     let snake_case = regex_lite::Regex::new(PATTERN_OF_NAMES).unwrap();
     for step in dispatch::steps() {

@@ -64,8 +64,8 @@ options:
   name:
     description:
       - Name of the Cluster.
-      - Required.
     type: str
+    required: true
   namespace:
     description:
       - Namespace of the Cluster.

@@ -80,8 +80,8 @@ options:
   kubeconfig_path:
     description:
       - Kubeconfig of the cluster that has the Cluster's objects, on the host.
-      - Required.
     type: path
+    required: true
   lxd_socket_path:
     description:
       - LXD's unix socket, as a path or as `unix:` with a path.
@@ -94,8 +94,8 @@ options:
   name:
     description:
       - Name of the Cluster.
-      - Required.
     type: str
+    required: true
   namespace:
     description:
       - Namespace of the Cluster.

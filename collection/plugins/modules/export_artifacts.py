@@ -144,8 +144,8 @@ options:
   root:
     description:
       - Folder of the artifacts on the runner.
-      - Required.
     type: path
+    required: true
   tfvars_enabled:
     description:
       - Whether Terraform's variables are written.

@@ -69,8 +69,8 @@ options:
   kubeconfig_path:
     description:
       - Kubeconfig of the cluster, on the host.
-      - Required.
     type: path
+    required: true
   labels:
     description:
       - Labels for the release's records.
@@ -82,8 +82,8 @@ options:
   name:
     description:
       - Name of the release.
-      - Required.
     type: str
+    required: true
   namespace:
     description:
       - Namespace of the release.

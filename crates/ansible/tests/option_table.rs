@@ -211,6 +211,22 @@ fn values_that_break_a_rule_are_refused_with_their_place() {
 }
 
 #[test]
+fn what_is_switched_off_may_lack_what_it_would_need() {
+    let table = OptionTable::of::<Disk>().with_switches(&[]);
+    for (given, expected) in [
+        (json!({}), Some("option `name` is required")),
+        (json!({"enabled": true}), Some("option `name` is required")),
+        (json!({"enabled": false}), None),
+        (json!({"enabled": "no", "name": null}), None),
+        (json!({"enabled": false, "name": ""}), None),
+        (json!({"enabled": false, "wipe": "maybe"}), Some("option `wipe`: `maybe` is not a boolean")),
+    ] {
+        let refused = table.resolve(given.as_object().unwrap()).err().map(|error| error.to_string());
+        assert_eq!(refused.as_deref(), expected, "{given}");
+    }
+}
+
+#[test]
 fn an_unknown_option_names_all_known_ones() {
     let error = resolve(&json!({"disk": {"name": "a", "colour": "red"}})).unwrap_err();
     assert_eq!(error.to_string(), "there is no option `disk.colour`");

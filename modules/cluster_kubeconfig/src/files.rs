@@ -101,7 +101,7 @@ impl<'a> Section<'a> {
     fn external(&self, own: &Kubeconfig, port: Option<u16>) -> Result<Option<Kubeconfig>, Failure> {
         let Some(address) = &self.step.external_address else { return Ok(None) };
         let port = self.step.external_port.or(port).ok_or_else(|| Error::NoPort {
-            cluster: format!("{}/{}", self.step.namespace, self.step.name()),
+            cluster: format!("{}/{}", self.step.namespace, self.step.name),
             annotation: lab::publication::PORT_ANNOTATION,
         })?;
         Ok(Some(own.clone().with_server(&url(address, port))))
@@ -117,7 +117,7 @@ impl converge::Section for Section<'_> {
         let root = Root::default();
         let file = |path: PathBuf| private(path, String::new()).observe(&root);
         let source = match self.step.state {
-            State::Present => Some(source::read(self.client().await?, &self.step.namespace, self.step.name()).await?),
+            State::Present => Some(source::read(self.client().await?, &self.step.namespace, &self.step.name).await?),
             State::Absent => None,
         };
         Ok(Live {
@@ -166,7 +166,7 @@ impl converge::Section for Section<'_> {
                 _ => Ok(()),
             },
             Change::Await(path) => {
-                let (namespace, name) = (&self.step.namespace, self.step.name());
+                let (namespace, name) = (&self.step.namespace, &self.step.name);
                 let client = self.client().await?;
                 source::wait(client, namespace, name, self.step.timeout()).await?;
                 let source = source::read(client, namespace, name).await?;

@@ -24,10 +24,11 @@ use crate::files::Section;
 /// Where the Secret is not there yet, the step waits for it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[schemars(extend("required" = ["name"]))]
 pub struct ClusterKubeconfig {
-    /// Name of the Cluster. Required.
+    /// Name of the Cluster.
     #[schemars(regex(pattern = names::INSTANCE), extend("tells_apart" = true))]
-    pub name: Option<String>,
+    pub name: String,
     /// Namespace of the Cluster.
     #[default(names::CLUSTERS_NAMESPACE.into())]
     #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true, "global" = "clusters_namespace"))]
@@ -109,15 +110,13 @@ impl Step for ClusterKubeconfig {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let present = self.state == State::Present;
-        let given = [("name", self.name.is_some()), ("kubeconfig_path", self.kubeconfig_path.is_some() || !present)];
-        match given.into_iter().find(|(_, given)| !given) {
-            Some((option, _)) => Err(OptionError::Missing { option: option.into() }.into()),
-            None if self.path() == self.external_path() => {
-                Err(OptionError::invalid("external_path", "is the path of the other kubeconfig").into())
-            }
-            None => Ok(()),
+        if self.state == State::Present && self.kubeconfig_path.is_none() {
+            return Err(OptionError::Missing { option: "kubeconfig_path".into() }.into());
         }
+        if self.path() == self.external_path() {
+            return Err(OptionError::invalid("external_path", "is the path of the other kubeconfig").into());
+        }
+        Ok(())
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
@@ -128,17 +127,13 @@ impl Step for ClusterKubeconfig {
 }
 
 impl ClusterKubeconfig {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-
     fn path(&self) -> PathBuf {
-        let default = || machine::cluster_kubeconfig(&self.opt_root, &self.namespace, self.name());
+        let default = || machine::cluster_kubeconfig(&self.opt_root, &self.namespace, &self.name);
         self.path.as_ref().map_or_else(default, |path| path.to_path_buf())
     }
 
     fn external_path(&self) -> PathBuf {
-        let default = || machine::external_kubeconfig(&self.opt_root, &self.namespace, self.name());
+        let default = || machine::external_kubeconfig(&self.opt_root, &self.namespace, &self.name);
         self.external_path.as_ref().map_or_else(default, |path| path.to_path_buf())
     }
 

@@ -19,7 +19,7 @@ users: [{name: mgmt-1-admin, user: {client-certificate-data: Q0VSVA==, client-ke
 ";
 
 fn step() -> ClusterKubeconfig {
-    ClusterKubeconfig { name: Some("mgmt-1".into()), kubeconfig_path: Some("/kubeconfig".into()), ..ClusterKubeconfig::default() }
+    ClusterKubeconfig { name: "mgmt-1".into(), kubeconfig_path: Some("/kubeconfig".into()), ..ClusterKubeconfig::default() }
 }
 
 #[allow(clippy::unnecessary_wraps)] // as the live state has it
@@ -125,7 +125,6 @@ fn no_secret_is_shown() {
 fn what_is_missing_is_named() {
     for (step, expected) in [
         (step(), ""),
-        (ClusterKubeconfig { name: None, ..step() }, "OPTION_MISSING"),
         (ClusterKubeconfig { kubeconfig_path: None, ..step() }, "OPTION_MISSING"),
         (ClusterKubeconfig { kubeconfig_path: None, state: State::Absent, ..step() }, ""),
         (ClusterKubeconfig { path: Some("/x".into()), external_path: Some("/x".into()), ..step() }, "OPTION_INVALID"),

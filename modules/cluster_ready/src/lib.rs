@@ -3,7 +3,7 @@
 mod error;
 mod instance;
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use ansible::{OptionError, Run, Step};
 use cluster::{
@@ -30,16 +30,17 @@ use crate::error::Error;
 /// it waits for, and what LXD knows of its instance. A machine that will never come ends the wait at once.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "kubeconfig_path"]))]
 pub struct ClusterReady {
-    /// Name of the Cluster. Required.
+    /// Name of the Cluster.
     #[schemars(regex(pattern = names::INSTANCE))]
-    pub name: Option<String>,
+    pub name: String,
     /// Namespace of the Cluster.
     #[default(names::CLUSTERS_NAMESPACE.into())]
     #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
     pub namespace: String,
-    /// Kubeconfig of the cluster that has the Cluster's objects, on the host. Required.
-    pub kubeconfig_path: Option<AbsolutePath>,
+    /// Kubeconfig of the cluster that has the Cluster's objects, on the host.
+    pub kubeconfig_path: AbsolutePath,
     /// Kubeconfig of the cluster itself, on the host. If unset, its nodes are judged by what Cluster API sees of them.
     pub cluster_kubeconfig_path: Option<AbsolutePath>,
     /// What has to hold.
@@ -164,10 +165,6 @@ impl Step for ClusterReady {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let given = [("name", self.name.is_some()), ("kubeconfig_path", self.kubeconfig_path.is_some())];
-        if let Some((option, _)) = given.into_iter().find(|(_, given)| !given) {
-            return Err(OptionError::Missing { option: option.into() }.into());
-        }
         let asks_cluster = !self.deployments.is_empty() || !self.daemonsets.is_empty();
         if asks_cluster && self.cluster_kubeconfig_path.is_none() {
             return Err(OptionError::Missing { option: "cluster_kubeconfig_path".into() }.into());
@@ -182,21 +179,16 @@ impl Step for ClusterReady {
 }
 
 impl ClusterReady {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-
     fn label(&self) -> String {
-        format!("{}/{}", self.namespace, self.name())
+        format!("{}/{}", self.namespace, self.name)
     }
 
     fn client(&self) -> Result<Client, cluster::Error> {
-        let path = self.kubeconfig_path.as_deref().unwrap_or(Path::new(""));
-        Client::connect(&Kubeconfig::read(path)?)
+        Client::connect(&Kubeconfig::read(&self.kubeconfig_path)?)
     }
 
     async fn cluster(&self, client: &Client) -> Result<DynamicObject, Error> {
-        let found = match client.find(resource::CLUSTER, Some(&self.namespace), self.name()).await {
+        let found = match client.find(resource::CLUSTER, Some(&self.namespace), &self.name).await {
             // Where Cluster API is not installed yet, there is no such kind.
             Err(error) if error.is_not_found() => None,
             found => found?,
@@ -215,7 +207,7 @@ impl ClusterReady {
 
     /// What is asked of Cluster API.
     fn conditions(&self, counts: Counts) -> Vec<Condition> {
-        let (namespace, name) = (&self.namespace, self.name());
+        let (namespace, name) = (&self.namespace, &self.name);
         let has_own = self.cluster_kubeconfig_path.is_some();
         let condition = |until: &Until| match until {
             Until::InfrastructureReady => Some(Condition::cluster(namespace, name, "InfrastructureReady")),
@@ -245,7 +237,7 @@ impl ClusterReady {
     async fn wait(&self) -> Result<Facts, Failure> {
         let client = self.client()?;
         let counts = self.counts(&self.cluster(&client).await?)?;
-        let failed = [Condition::machine_failed(&self.namespace, self.name())];
+        let failed = [Condition::machine_failed(&self.namespace, &self.name)];
         let (what, deadline) = (format!("Cluster {}", self.label()), Duration::from_secs(self.timeout));
         let conditions = self.conditions(counts);
         let by_capi = async {
@@ -279,7 +271,7 @@ impl ClusterReady {
 
     /// What holds up each machine that is not ready.
     async fn missing(&self, client: &Client) -> Vec<String> {
-        let machines = match client.machines(&self.namespace, self.name()).await {
+        let machines = match client.machines(&self.namespace, &self.name).await {
             Ok(machines) => machines,
             Err(error) => return vec![format!("the machines cannot be looked at: {error}")],
         };
@@ -297,7 +289,7 @@ impl ClusterReady {
 
     async fn facts(&self, client: &Client, counts: Counts) -> Result<Facts, Failure> {
         let cluster = self.cluster(client).await?;
-        let machines = client.machines(&self.namespace, self.name()).await?;
+        let machines = client.machines(&self.namespace, &self.name).await?;
         let endpoint = &cluster.data["spec"]["controlPlaneEndpoint"];
         let endpoint = endpoint["host"].as_str().map(|host| format!("{host}:{}", endpoint["port"]));
         let fact = |machine: Machine| MachineFacts {
@@ -309,7 +301,7 @@ impl ClusterReady {
         };
         Ok(Facts {
             cluster: ClusterFacts {
-                name: self.name().to_owned(),
+                name: self.name.clone(),
                 namespace: self.namespace.clone(),
                 endpoint,
                 version: cluster.data["spec"]["topology"]["version"].as_str().map(str::to_owned),

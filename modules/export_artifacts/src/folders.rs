@@ -38,11 +38,11 @@ pub(crate) enum Change {
 
 impl Folders<'_> {
     fn declare(&self) -> [Declared; 2] {
-        [self.0.root(), self.0.clusters_dir()].map(|path| Declared::folder(path, Owner::own(), 0o700))
+        [self.0.root.to_path_buf(), self.0.clusters_dir()].map(|path| Declared::folder(path, Owner::own(), 0o700))
     }
 
     fn claim(&self) -> PathBuf {
-        self.0.root().join(".k8slab-host")
+        self.0.root.join(".k8slab-host")
     }
 }
 
@@ -63,7 +63,9 @@ impl Section for Folders<'_> {
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
         let claim = match &live.host {
             Some(other) if *other != self.0.host => {
-                return Err(Error::Shared { path: self.0.root(), other: other.clone(), host: self.0.host.clone() }.into());
+                return Err(
+                    Error::Shared { path: self.0.root.to_path_buf(), other: other.clone(), host: self.0.host.clone() }.into()
+                );
             }
             Some(_) => None,
             None => Some(Change::Claim { path: self.claim(), host: self.0.host.clone() }),

@@ -25,14 +25,15 @@ use crate::{folders::Folders, kubeconfig::MgmtKubeconfig, source::Source, tfvars
 /// else. Terraform's variables follow it: when the cluster is reached at another address, they say so.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[schemars(extend("required" = ["root"]))]
 // Each is an option of its own, and none implies another.
 #[allow(clippy::struct_excessive_bools)]
 pub struct ExportArtifacts {
     /// Which half of the work is done; the role does one after the other.
     pub mode: Mode,
-    /// Folder of the artifacts on the runner. Required.
+    /// Folder of the artifacts on the runner.
     #[schemars(extend("tells_apart" = true, "global" = "artifacts_root"))]
-    pub root: Option<AbsolutePath>,
+    pub root: AbsolutePath,
     /// Name of the host that the artifacts are of. Two hosts cannot share a folder.
     #[default("localhost".into())]
     #[schemars(length(min = 1))]
@@ -184,9 +185,6 @@ impl Step for ExportArtifacts {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        if self.root.is_none() {
-            return Err(OptionError::Missing { option: "root".into() }.into());
-        }
         for (option, count) in [
             ("management_controlplane_count", self.management_controlplane_count),
             ("workload_controlplane_count", self.workload_controlplane_count),
@@ -251,21 +249,16 @@ impl ExportArtifacts {
         .await
     }
 
-    fn root(&self) -> PathBuf {
-        // Preflight has seen that there is one.
-        self.root.as_deref().map(PathBuf::from).unwrap_or_default()
-    }
-
     fn kubeconfig_path(&self) -> PathBuf {
-        self.root().join("mgmt.kubeconfig")
+        self.root.join("mgmt.kubeconfig")
     }
 
     fn tfvars_path(&self) -> PathBuf {
-        self.root().join("mgmt.auto.tfvars.json")
+        self.root.join("mgmt.auto.tfvars.json")
     }
 
     fn clusters_dir(&self) -> PathBuf {
-        self.root().join("clusters")
+        self.root.join("clusters")
     }
 }
 

@@ -35,12 +35,13 @@ const NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$";
 /// Values that the chart's schema marks C(writeOnly) are shown nowhere. Values reach Helm by standard input.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
+#[schemars(extend("required" = ["name", "kubeconfig_path"]))]
 // Each is an option of its own, and none implies another.
 #[allow(clippy::struct_excessive_bools)]
 pub struct HelmRelease {
-    /// Name of the release. Required.
+    /// Name of the release.
     #[schemars(regex(pattern = NAME), extend("tells_apart" = true))]
-    pub name: Option<String>,
+    pub name: String,
     /// Namespace of the release.
     #[default("default".into())]
     #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true))]
@@ -57,9 +58,9 @@ pub struct HelmRelease {
     pub version: Option<String>,
     /// Values for the chart. Everything that is not set is the chart's default, whatever an earlier revision had.
     pub values: BTreeMap<String, Value>,
-    /// Kubeconfig of the cluster, on the host. Required.
+    /// Kubeconfig of the cluster, on the host.
     #[schemars(extend("tells_apart" = true))]
-    pub kubeconfig_path: Option<AbsolutePath>,
+    pub kubeconfig_path: AbsolutePath,
     /// Whether the release is there.
     pub state: State,
     /// How long each thing may take, in seconds: a run of Helm's with its hooks, the roll-out, the tests.
@@ -169,10 +170,8 @@ impl Step for HelmRelease {
     type Facts = Facts;
 
     fn preflight(&self) -> Result<(), Failure> {
-        let given = [("name", self.name.is_some()), ("kubeconfig_path", self.kubeconfig_path.is_some())];
-        let given = given.into_iter().chain((self.state == State::Present).then_some(("chart", self.chart.is_some())));
-        if let Some((option, _)) = given.into_iter().find(|(_, given)| !given) {
-            return Err(OptionError::Missing { option: option.into() }.into());
+        if self.state == State::Present && self.chart.is_none() {
+            return Err(OptionError::Missing { option: "chart".into() }.into());
         }
         if let (Some(chart), None) = (&self.chart, &self.version)
             && let Some(reference) = chart.strip_prefix("oci://")
@@ -192,14 +191,6 @@ impl Step for HelmRelease {
 }
 
 impl HelmRelease {
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-
-    fn kubeconfig_path(&self) -> PathBuf {
-        self.kubeconfig_path.as_ref().map(|path| path.to_path_buf()).unwrap_or_default()
-    }
-
     fn helm_path(&self) -> PathBuf {
         self.helm_path.as_ref().map_or_else(|| self.opt_root.join(machine::HELM), |path| path.to_path_buf())
     }

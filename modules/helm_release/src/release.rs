@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
     pub fn facts(&self, live: &Live) -> ReleaseFacts {
         let last = live.last.as_ref();
         ReleaseFacts {
-            name: self.step.name().to_owned(),
+            name: self.step.name.clone(),
             namespace: self.step.namespace.clone(),
             revision: last.map(|last| last.revision),
             chart: last.map(|last| last.chart_name().to_owned()),
@@ -107,13 +107,13 @@ impl<'a> Section<'a> {
     }
 
     fn label(&self) -> String {
-        format!("{}/{}", self.step.namespace, self.step.name())
+        format!("{}/{}", self.step.namespace, self.step.name)
     }
 
     async fn release(&self) -> Result<&Release, Failure> {
         let connect = async || -> Result<Release, cluster::Error> {
-            let client = cluster::Client::connect(&Kubeconfig::read(&self.step.kubeconfig_path())?)?;
-            Ok(Release::new(client, &self.step.namespace, self.step.name()))
+            let client = cluster::Client::connect(&Kubeconfig::read(&self.step.kubeconfig_path)?)?;
+            Ok(Release::new(client, &self.step.namespace, &self.step.name))
         };
         Ok(self.release.get_or_try_init(connect).await?)
     }
@@ -199,10 +199,10 @@ impl<'a> Section<'a> {
     fn target(&self, release: &Release) -> Target {
         Target {
             program: self.step.helm_path(),
-            kubeconfig: self.step.kubeconfig_path(),
+            kubeconfig: self.step.kubeconfig_path.to_path_buf(),
             server: release.client().server().to_owned(),
             namespace: self.step.namespace.clone(),
-            name: self.step.name().to_owned(),
+            name: self.step.name.clone(),
             timeout: self.step.timeout(),
         }
     }

@@ -7,11 +7,11 @@ use crate::release::{Act, Live};
 
 fn step() -> HelmRelease {
     HelmRelease {
-        name: Some("web".into()),
+        name: "web".into(),
         namespace: "ns".into(),
         chart: Some("oci://registry/demo:1.0.0".into()),
         values: BTreeMap::from([("replicas".into(), json!(2))]),
-        kubeconfig_path: Some("/kubeconfig".into()),
+        kubeconfig_path: "/kubeconfig".into(),
         ..HelmRelease::default()
     }
 }
@@ -153,8 +153,6 @@ fn both_sides_are_shown_and_no_secret() {
 fn what_is_missing_or_could_change_its_meaning_is_refused() {
     for (case, step, expected) in [
         ("all there", step(), ""),
-        ("no name", HelmRelease { name: None, ..step() }, "OPTION_MISSING"),
-        ("no kubeconfig", HelmRelease { kubeconfig_path: None, ..step() }, "OPTION_MISSING"),
         ("no chart", HelmRelease { chart: None, ..step() }, "OPTION_MISSING"),
         ("no chart is needed to remove", HelmRelease { chart: None, state: State::Absent, ..step() }, ""),
         ("a reference of no version", HelmRelease { chart: Some("oci://registry:5000/demo".into()), ..step() }, "OPTION_INVALID"),

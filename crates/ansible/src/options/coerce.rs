@@ -122,7 +122,7 @@ fn integer(value: &Value) -> Option<i64> {
     }
 }
 
-fn boolean(value: &Value) -> Option<bool> {
+pub(super) fn boolean(value: &Value) -> Option<bool> {
     let word = match value {
         Value::Bool(flag) => return Some(*flag),
         Value::Number(number) if number.as_f64() == Some(1.0) => return Some(true),

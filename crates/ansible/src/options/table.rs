@@ -156,7 +156,12 @@ impl OptionTable {
 
     /// Checks what a user gave, coerces it as Ansible's own modules do, and fills in the defaults.
     pub fn resolve(&self, given: &Map<String, Value>) -> Result<Map<String, Value>, OptionError> {
-        coerce::table(self, given, "")
+        if given.get("enabled").and_then(coerce::boolean) != Some(false) {
+            return coerce::table(self, given, "");
+        }
+        // What is switched off may lack what it would need.
+        let options = self.options.iter().map(|option| OptionSpec { required: false, ..option.clone() }).collect();
+        coerce::table(&Self { options, description: Vec::new() }, given, "")
     }
 
     /// Resolved options as they may be shown.

@@ -117,4 +117,5 @@ fn says_what_is_missing_or_odd() {
     bench.step().args(json!({"kubeconfig_path": "/nowhere"})).run().expect_code("KUBECONFIG_MISSING");
     Step::new("cluster_kubeconfig").args(json!({"name": "Mgmt_1"})).run().expect_code("OPTION_INVALID");
     Step::new("cluster_kubeconfig").args(json!({"name": "mgmt-1"})).run().expect_code("OPTION_MISSING");
+    Step::new("cluster_kubeconfig").run().expect_code("OPTION_MISSING").expect_words("`name`");
 }

@@ -166,4 +166,7 @@ fn says_what_is_missing() {
     bench.step().run().expect_code("CLUSTER_COUNTS_UNKNOWN").expect_words("worker_count");
     bench.step().args(json!({"until": ["ready"]})).run().expect_code("OPTION_INVALID");
     bench.step().args(json!({"deployments": [{"namespace": "a", "name": "b"}]})).run().expect_code("OPTION_MISSING");
+    for option in ["name", "kubeconfig_path"] {
+        bench.step().args(json!({option: null})).run().expect_code("OPTION_MISSING").expect_words(&format!("`{option}`"));
+    }
 }

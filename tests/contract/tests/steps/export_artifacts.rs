@@ -109,6 +109,7 @@ fn names_bad_options(lxd: &Lxd) {
         &step,
         &[
             (json!({"root": ""}), "OPTION_MISSING", "root"),
+            (json!({"root": null}), "OPTION_MISSING", "root"),
             (json!({"root": "artifacts"}), "OPTION_INVALID", "option `root`"),
             (json!({"root": "/srv/../etc"}), "OPTION_INVALID", "option `root`"),
             (json!({"mode": "copy"}), "OPTION_INVALID", "mode"),
@@ -119,6 +120,7 @@ fn names_bad_options(lxd: &Lxd) {
             (json!({"rot": "/srv"}), "OPTION_UNKNOWN", "root"),
         ],
     );
+    step.args(json!({"root": null, "enabled": false})).run().expect_unchanged();
 }
 
 /// A runner, and its step.
