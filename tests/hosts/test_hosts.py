@@ -122,3 +122,8 @@ def test_a_bridge_without_networkd(host, ansible):
     assert host.run("ip -oneline address show dev br-other") == ""
     assert host.run("ls /etc/systemd/network | grep other || echo none") == "none"
     assert not ansible.step("lxd_host", **options)["changed"]
+
+    # The kernel takes no delay below two seconds where there is a spanning tree.
+    assert ansible.step("lxd_host", **options, ext_bridge_stp=True)["changed"]
+    assert host.run("cat /sys/class/net/br-other/bridge/stp_state /sys/class/net/br-other/bridge/forward_delay") == "1\n200"
+    assert not ansible.step("lxd_host", **options, ext_bridge_stp=True)["changed"]

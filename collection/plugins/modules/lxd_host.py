@@ -63,7 +63,9 @@ options:
     default: true
   ext_bridge_forward_delay:
     description:
-      - Seconds until a new member of the bridge forwards.
+      - >-
+        Seconds until a new member of the bridge forwards; at least 2 with
+        O(ext_bridge_stp=true), as the kernel has it.
     type: int
     default: 0
   ext_bridge_link_local:

@@ -119,7 +119,7 @@ impl Bridge<'_> {
                      [Bridge]\nSTP={}\nForwardDelaySec={}\nMulticastSnooping=no\n",
                     step.ext_bridge_mtu,
                     yes_or_no(step.ext_bridge_stp),
-                    step.ext_bridge_forward_delay,
+                    step.forward_delay(),
                 ),
             ),
             // Nothing at boot waits for links that give the host no address.
@@ -172,7 +172,7 @@ impl Bridge<'_> {
         [
             Property::Mtu(self.0.ext_bridge_mtu),
             Property::Stp(self.0.ext_bridge_stp),
-            Property::ForwardDelay(self.0.ext_bridge_forward_delay),
+            Property::ForwardDelay(self.0.forward_delay()),
             Property::MulticastSnooping(false),
         ]
     }
@@ -488,6 +488,14 @@ mod tests {
         }
         let daring = LxdHost { ext_bridge_allow_default_route: true, ..step.clone() };
         assert_eq!(plan(&daring, &live(&step, |live| live.load.default_route = true)), "");
+    }
+
+    #[test]
+    fn a_bridge_in_a_spanning_tree_has_the_delay_that_the_kernel_takes() {
+        for (stp, delay, expected) in [(false, 0, 0), (true, 0, 2), (true, 15, 15), (false, 15, 15)] {
+            let step = LxdHost { ext_bridge_stp: stp, ext_bridge_forward_delay: delay, ..step(Backend::Networkd) };
+            assert_eq!(Bridge(&step).properties()[2].value(), expected, "{stp} {delay}");
+        }
     }
 
     #[test]

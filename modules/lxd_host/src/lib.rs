@@ -90,7 +90,7 @@ pub struct LxdHost {
     #[default(1500)]
     #[schemars(range(min = 1280, max = 65535))]
     pub ext_bridge_mtu: u32,
-    /// Seconds until a new member of the bridge forwards.
+    /// Seconds until a new member of the bridge forwards; at least 2 with O(ext_bridge_stp=true), as the kernel has it.
     #[schemars(range(min = 0, max = 30))]
     pub ext_bridge_forward_delay: u32,
     /// Which link-local addresses the bridge has on the host.
@@ -281,6 +281,11 @@ impl Step for LxdHost {
 }
 
 impl LxdHost {
+    /// A kernel that takes part in the spanning tree protocol accepts no less than two seconds.
+    fn forward_delay(&self) -> u32 {
+        if self.ext_bridge_stp { self.ext_bridge_forward_delay.max(2) } else { self.ext_bridge_forward_delay }
+    }
+
     async fn facts(&self) -> Result<Facts, Failure> {
         let client = if self.wait_ready { Some(self.ready().await?) } else { self.lxd.client().await.ok() };
         let extension = |name: &&str| ((*name).to_owned(), client.is_some_and(|client| client.has(name)));

@@ -6,13 +6,13 @@ mod restart;
 use std::{collections::BTreeMap, path::Path};
 
 use ansible::{OptionError, Run, Step};
-use converge::{AbsolutePath, Failure, Section};
+use converge::{AbsolutePath, Explain, Explanation, Failure, Section};
 use host::{Root, kernel};
 use lab::{
     Isolation, machine, names,
     profiles::{self, BASE, BOOTSTRAP, CONTROL_PLANE, Surroundings},
 };
-use lxd::{Client, Connection, Declared, ObjectChange, Tagged};
+use lxd::{Client, Connection, Declared, Instance, ObjectChange, Tagged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smart_default::SmartDefault;
@@ -228,7 +228,44 @@ impl LxdProfiles {
 struct Live {
     fixed_kernel: bool,
     profiles: BTreeMap<String, Tagged<lxd::Profile>>,
+    /// Instances that have no root disk of their own, and their profiles.
+    rootless: BTreeMap<String, Vec<String>>,
     restarts: Restarts,
+}
+
+impl Live {
+    /// LXD takes a profile to another pool only while no instance has its root disk from it.
+    fn refuse_another_root(&self, change: &ObjectChange, wanted: &str) -> Result<(), RootInUse> {
+        let pool = self.profiles.get(&change.name).and_then(|live| live.object.devices.get("root")?.get("pool"));
+        let Some(pool) = pool.filter(|pool| *pool != wanted && change.devices.iter().any(|device| device == "root")) else {
+            return Ok(());
+        };
+        let users = self.rootless.iter().filter(|(_, profiles)| profiles.contains(&change.name));
+        let instances: Vec<_> = users.map(|(name, _)| name.clone()).collect();
+        if instances.is_empty() {
+            return Ok(());
+        }
+        Err(RootInUse { profile: change.name.clone(), pool: pool.clone(), wanted: wanted.to_owned(), instances })
+    }
+}
+
+/// The root disks of instances would have to move.
+#[derive(Debug, thiserror::Error)]
+#[error("profile {profile} cannot change from pool {pool} to {wanted}: {} have their root disks by it", instances.join(", "))]
+struct RootInUse {
+    profile: String,
+    pool: String,
+    wanted: String,
+    instances: Vec<String>,
+}
+
+impl Explain for RootInUse {
+    fn explain(&self) -> Explanation {
+        Explanation::new("PROFILE_ROOT_IN_USE").hint(format!(
+            "keep storage_pool: {}, or remove those instances first; LXD does not move a root disk with its profile",
+            self.pool
+        ))
+    }
 }
 
 struct Profiles<'a>(&'a LxdProfiles);
@@ -241,7 +278,15 @@ impl Section for Profiles<'_> {
     async fn observe(&self) -> Result<Live, Failure> {
         let client = self.0.client().await?;
         let fixed_kernel = !kernel::loads_modules(&Root::default());
-        let mut live = Live { fixed_kernel, restarts: Restarts::observe(&client).await?, ..Live::default() };
+        let instances = match client.list::<Instance>().await {
+            Err(error) if error.is_not_found() => Vec::new(),
+            listed => listed?,
+        };
+        let has_root = |instance: &Instance| instance.devices.values().any(|device| device.get("path").is_some_and(|at| at == "/"));
+        let rootless = instances.iter().filter(|instance| !has_root(instance));
+        let rootless = rootless.map(|instance| (instance.name.clone(), instance.profiles.clone())).collect();
+        let restarts = Restarts::observe(&client, instances).await?;
+        let mut live = Live { fixed_kernel, rootless, restarts, ..Live::default() };
         for profile in self.0.catalogue(false) {
             if let Some(found) = client.find(profile.name).await? {
                 live.profiles.insert(profile.name.to_owned(), found);
@@ -254,6 +299,9 @@ impl Section for Profiles<'_> {
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
         let declared = self.0.catalogue(live.fixed_kernel).into_iter().map(|profile| self.0.declare(profile));
         let profiles: Vec<_> = declared.filter_map(|declared| declared.compare(live.profiles.get(&declared.name))).collect();
+        for change in &profiles {
+            live.refuse_another_root(change, &self.0.storage_pool)?;
+        }
         let stale = |change: &&ObjectChange| !change.creates() && change.keys.iter().any(|key| profiles::needs_restart(key));
         let stale: Vec<&str> = profiles.iter().filter(stale).map(|change| change.name.as_str()).collect();
         let (marks, restarts) = live.restarts.plan(&stale, self.0.restart_policy);

@@ -162,12 +162,8 @@ pub(crate) enum Owner {
 }
 
 impl Restarts {
-    pub(crate) async fn observe(client: &Client) -> Result<Self, Failure> {
+    pub(crate) async fn observe(client: &Client, instances: Vec<Instance>) -> Result<Self, Failure> {
         let mut running = BTreeMap::new();
-        let instances = match client.list::<Instance>().await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            listed => listed?,
-        };
         for instance in instances {
             let (owner, power, cluster) = (owner(&instance), instance.power(), Cluster::of(&instance));
             let marked = match instance.config.get(MARK) {

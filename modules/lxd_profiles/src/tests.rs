@@ -29,6 +29,22 @@ fn plan(step: &LxdProfiles, live: &Live) -> String {
 }
 
 #[test]
+fn root_disks_do_not_move_with_their_profile() {
+    let step = LxdProfiles { storage_pool: "other".into(), ..LxdProfiles::default() };
+    let with = |profiles: &[&str]| {
+        let rootless = [("node".to_owned(), profiles.iter().map(|name| (*name).to_owned()).collect())].into();
+        Live { rootless, ..live(&LxdProfiles::default()) }
+    };
+    let moved = "profile capi-base: device root: pool: capi-fast -> other";
+    assert_eq!(plan(&step, &live(&LxdProfiles::default())), moved);
+    assert_eq!(plan(&step, &with(&[WORKER])), moved, "whoever has its root disk by another profile");
+    assert_eq!(plan(&LxdProfiles::default(), &with(&[BASE])), "", "nothing is asked of it");
+    let refused = Profiles(&step).plan(&with(&[BASE, WORKER])).err().unwrap();
+    assert_eq!(refused.code, "PROFILE_ROOT_IN_USE");
+    assert!(refused.msg.contains("from pool capi-fast to other: node have"), "{refused}");
+}
+
+#[test]
 fn plans() {
     let step = LxdProfiles::default();
     let bent = |bend: fn(&mut lxd::Profile), name: &str| {

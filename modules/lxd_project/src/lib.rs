@@ -109,7 +109,7 @@ impl LxdProject {
         let mut config = self.catalogue(server.clustered);
         config.retain(|key, _| !server.unknown_keys.contains(key));
         let mut added: Config = self.extra_restrictions.clone();
-        added.extend(self.limits_instances.map(|limit| ("limits.instances".to_owned(), limit.to_string())));
+        added.extend(self.limits_instances.map(|limit| (LIMIT.to_owned(), limit.to_string())));
         Declared { config, ..Declared::new(&self.name, &self.description) }.with_additions(&added, &lxd::Devices::new())
     }
 
@@ -123,6 +123,9 @@ impl LxdProject {
         Ok(Facts { project: ProjectFacts { name: project.name, created, config: project.config }, unsupported })
     }
 }
+
+/// How many instances a project may hold.
+const LIMIT: &str = "limits.instances";
 
 /// What the catalogue depends on.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +170,12 @@ impl Section for Project<'_> {
             if !locked.is_empty() && !occupants.is_empty() {
                 return Err(FeatureLocked { project: self.0.name.clone(), features: locked, occupants }.into());
             }
+            let instances = project.object.used_by.iter().filter(|path| path.starts_with("/1.0/instances/")).count();
+            if let Some(limit) = self.0.limits_instances.filter(|limit| (*limit as usize) < instances)
+                && change.keys.iter().any(|key| key == LIMIT)
+            {
+                return Err(LimitBelowUse { project: self.0.name.clone(), limit, instances }.into());
+            }
         }
         Ok(change.into_iter().collect())
     }
@@ -196,6 +205,21 @@ impl Explain for FeatureLocked {
         Explanation::new("PROJECT_FEATURE_LOCKED")
             .hint("empty the project, or recreate it")
             .detail(format!("in the project: {}", self.occupants.join(", ")))
+    }
+}
+
+/// LXD takes no limit that is exceeded already.
+#[derive(Debug, thiserror::Error)]
+#[error("project {project} holds {instances} instances, so limits.instances cannot be {limit}")]
+struct LimitBelowUse {
+    project: String,
+    limit: u32,
+    instances: usize,
+}
+
+impl Explain for LimitBelowUse {
+    fn explain(&self) -> Explanation {
+        Explanation::new("PROJECT_LIMIT_BELOW_USE").hint("raise limits_instances, or remove instances first")
     }
 }
 
@@ -265,6 +289,27 @@ mod tests {
             ),
         ] {
             assert_eq!(plan(Some(live)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_limit_has_room_for_what_is_there() {
+        let with = |limits_instances: u32, set: Option<&str>| {
+            let step = LxdProject { limits_instances: Some(limits_instances), ..LxdProject::default() };
+            let project = live(|project| {
+                project.config.extend(set.map(|value| (LIMIT.to_owned(), value.to_owned())));
+                project.used_by.extend(["a", "b"].map(|name| format!("/1.0/instances/{name}?project=capi-lab")));
+            });
+            let live = Live { project: Some(Tagged { object: project, etag: None }), ..Live::default() };
+            match Project(&step).plan(&live) {
+                Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                Err(failure) => failure.to_string(),
+            }
+        };
+        assert!(with(2, None).starts_with("project capi-lab: limits.instances: (unset) -> 2"), "{}", with(2, None));
+        for set in [None, Some("3")] {
+            let refused = with(1, set);
+            assert!(refused.contains("project capi-lab holds 2 instances, so limits.instances cannot be 1"), "{refused}");
         }
     }
 

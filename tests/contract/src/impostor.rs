@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -22,6 +23,8 @@ pub enum Speech {
     Banner,
     /// Nothing: the connection is closed.
     Nothing,
+    /// LXD's greeting, after this many seconds. From then on connections are accepted and nothing is answered.
+    Silence(u64),
 }
 
 impl Speech {
@@ -39,6 +42,11 @@ impl Speech {
             ),
             Self::Banner => "220 mail.example.org ESMTP\r\n".to_owned(),
             Self::Nothing => String::new(),
+            Self::Silence(_) => http(
+                "200 OK",
+                "application/json",
+                r#"{"type":"sync","status":"Success","status_code":200,"metadata":{"api_extensions":[],"auth":"trusted"}}"#,
+            ),
         }
     }
 }
@@ -61,11 +69,21 @@ impl Impostor {
         let thread = std::thread::spawn({
             let over = Arc::clone(&over);
             move || {
+                let mut held = Vec::new();
                 for connection in listener.incoming() {
                     if over.load(Ordering::SeqCst) {
                         return;
                     }
                     if let Ok(mut connection) = connection {
+                        if let Speech::Silence(after) = speech {
+                            if held.is_empty() {
+                                let _ = connection.read(&mut [0; 4096]);
+                                std::thread::sleep(Duration::from_secs(after));
+                                let _ = connection.write_all(speech.bytes().as_bytes());
+                            }
+                            held.push(connection);
+                            continue;
+                        }
                         // The client may hang up first.
                         let _ = connection.read(&mut [0; 4096]);
                         let _ = connection.write_all(speech.bytes().as_bytes());

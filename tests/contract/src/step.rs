@@ -64,6 +64,32 @@ impl Step {
         self.start(false)
     }
 
+    /// Runs the step as a job and stays with it to its end: all that it told on the way, and its result.
+    pub fn follow(&self) -> (Vec<Value>, Value) {
+        let folder = TempDir::with_prefix("ansible-tmp-").expect("make a folder for the call");
+        let mut arguments = self.arguments(false, folder.path());
+        arguments["_k8slab_job"] = true.into();
+        arguments["_ansible_remote_tmp"] = json!(folder.path());
+        let file = folder.path().join("args");
+        write_arguments(&file, &arguments);
+        let answer = |command: &mut Command| -> Value {
+            let output = command.envs(self.environment.iter().cloned()).stdin(Stdio::null()).output().expect("call the step");
+            serde_json::from_slice(&output.stdout).expect("stdout is one JSON object")
+        };
+        let started = answer(Command::new(binary(self.name)).arg(file));
+        let words = |key: &str| serde_json::from_value::<Vec<String>>(started["_k8slab_job"][key].clone()).unwrap_or_default();
+        let (attach, mut events, mut from) = (words("attach"), Vec::new(), 0);
+        let Some((program, words)) = attach.split_first() else { return (events, started) };
+        loop {
+            let news = answer(Command::new(program).args(words).arg("--from").arg(from.to_string()));
+            events.extend(news["events"].as_array().cloned().unwrap_or_default());
+            from = news["from"].as_u64().unwrap_or(from);
+            if news["result"].is_object() {
+                return (events, news["result"].clone());
+            }
+        }
+    }
+
     fn start(&self, check: bool) -> Running {
         let folder = TempDir::with_prefix("ansible-tmp-").expect("make a folder for the call");
         let program = folder.path().join(format!("AnsiballZ_{}", self.name));

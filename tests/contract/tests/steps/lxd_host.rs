@@ -110,6 +110,29 @@ fn drift_is_mended_and_nothing_else_touched() {
 }
 
 #[test]
+fn what_has_another_say_in_the_bridge_is_named() {
+    let host = Host::new();
+    let down = "eth1 is down: nothing is at its other end";
+    assert_eq!(host.step().run().expect_changed().json["warnings"], json!([down]));
+    let write = |file: &str, text: &str| host.machine.write(&format!("/etc/systemd/network/{file}"), text);
+    write("10-cards.network", "[Match]\nName=eth*\n[Network]\nDHCP=yes\n");
+    write("30-br-ext6.network.d/address.conf", "[Network]\nAddress=192.0.2.1/24\n");
+    // These come later, or are of another link.
+    write("99-cards.network", "[Match]\nName=eth*\n[Network]\nDHCP=yes\n");
+    write("11-other.network", "[Match]\nName=wlan0\n[Network]\nDHCP=yes\n");
+    host.machine.add_link("docker0");
+    let expected = json!([
+        "/etc/systemd/network/30-br-ext6.network.d/address.conf adds to /etc/systemd/network/30-br-ext6.network, and may say otherwise",
+        "/etc/systemd/network/10-cards.network fits eth1 and comes before /etc/systemd/network/31-br-ext6-uplink.network: \
+         systemd-networkd goes by it when the machine starts",
+        "Docker has set the policy of the FORWARD chain to DROP; instances on the lab's bridges will have no network",
+        down,
+    ]);
+    assert_eq!(host.step().run().expect_unchanged().json["warnings"], expected);
+    assert_eq!(host.step().check().expect_unchanged().json["warnings"], expected);
+}
+
+#[test]
 fn refreshes_may_have_their_time() {
     let host = Host::new();
     host.step().run().expect_changed();

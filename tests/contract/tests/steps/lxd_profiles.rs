@@ -15,6 +15,7 @@ contract::on_every_lxd!(
     needs_a_project_that_allows,
     restarts_what_runs_on_the_old,
     leaves_alone_what_others_run,
+    leaves_root_disks_where_they_are,
     restarts_nodes_when_asked,
     remembers_what_is_saved_and_not_in_force,
     restarts_for_what_cannot_be_given_to_a_running_instance,
@@ -205,6 +206,20 @@ fn leaves_alone_what_others_run(lxd: &Lxd) {
     assert_eq!([&done.json["restarted"], &done.json["restart_pending"]], [&json!([]), &json!(["node", "stranger"])]);
     assert_eq!(["node", "stranger"].map(|name| process(&substrate, name)), old);
     trial::changes_nothing(lxd, &substrate.profiles());
+}
+
+fn leaves_root_disks_where_they_are(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    let body = json!({
+        "name": "node", "source": {"type": "image", "alias": "tiny"}, "profiles": ["capi-base", "capi-worker"],
+    });
+    substrate.write("POST", "instances", &body);
+    lxd.relay().reset();
+    let elsewhere = substrate.profiles().args(json!({"storage_pool": lxd.name("elsewhere")}));
+    for outcome in [elsewhere.check(), elsewhere.run()] {
+        outcome.expect_code("PROFILE_ROOT_IN_USE").expect_words("node");
+    }
+    assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "LXD is not even asked");
 }
 
 /// A node as its kubelet reports it.

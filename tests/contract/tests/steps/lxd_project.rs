@@ -1,7 +1,9 @@
 //! `lxd_project` against every LXD.
 
+use std::time::{Duration, Instant};
+
 use contract::trial::{self, Fault};
-use contract::{Lxd, Step};
+use contract::{Impostor, Lxd, Speech, Step, Substrate};
 use serde_json::{Value, json};
 
 contract::on_every_lxd!(
@@ -11,6 +13,7 @@ contract::on_every_lxd!(
     adds_restrictions,
     refuses_to_turn_features_of_a_project_in_use,
     refuses_what_instances_violate,
+    keeps_room_for_what_is_there,
     waits_for_an_lxd_that_starts,
     is_overtaken_by_somebody_else,
     needs_lxd,
@@ -130,12 +133,40 @@ fn refuses_what_instances_violate(lxd: &Lxd) {
     trial::changes_nothing(lxd, &reference);
 }
 
+fn keeps_room_for_what_is_there(lxd: &Lxd) {
+    let substrate = Substrate::for_instances(lxd);
+    for name in ["one", "two"] {
+        let body = json!({"name": name, "source": {"type": "image", "alias": "tiny"}, "profiles": ["capi-base"]});
+        substrate.write("POST", "instances", &body);
+    }
+    lxd.relay().reset();
+    let bounded = |limit: u32| substrate.project().args(json!({"limits_instances": limit}));
+    for outcome in [bounded(1).check(), bounded(1).run()] {
+        outcome.expect_code("PROJECT_LIMIT_BELOW_USE").expect_words("2 instances");
+    }
+    assert_eq!(lxd.relay().writes(), Vec::<String>::new(), "LXD is not even asked");
+    trial::foresees_and_does(lxd, &bounded(2));
+}
+
 fn waits_for_an_lxd_that_starts(lxd: &Lxd) {
     for (method, path) in [("GET", "/1.0"), ("GET", "/1.0/operations"), ("GET", "/1.0/projects/*"), ("POST", "/1.0/projects")] {
         lxd.relay().on(method, path).refuse(503, "LXD daemon setup in progress");
     }
     step(lxd).run().expect_changed();
     trial::changes_nothing(lxd, &step(lxd));
+}
+
+/// It greets late, so that the minute after which a step says that it is still at work is over before the request is.
+#[test]
+fn gives_up_on_an_lxd_that_says_nothing() {
+    let mute = Impostor::start(Speech::Silence(5));
+    let begun = Instant::now();
+    let (told, result) = Step::new("lxd_project").args(json!({"name": "nobodys"})).socket(mute.socket()).follow();
+    assert_eq!((&result["failed"], &result["code"]), (&json!(true), &json!("LXD_SILENT")), "{result:#}");
+    assert!(result["msg"].as_str().is_some_and(|text| text.contains("GET /1.0/projects/nobodys")), "{result:#}");
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
+    let is_at_work = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with("still at"));
+    assert!(told.iter().any(is_at_work), "a minute in silence: {told:?}");
 }
 
 fn is_overtaken_by_somebody_else(lxd: &Lxd) {
