@@ -25,3 +25,18 @@ tarball() {
     version=$(sed -n 's/^version: //p' collection/galaxy.yml)
     printf 'dist/k8slab-capi-%s.tar.gz\n' "$version"
 }
+
+# The oldest ansible-core that the collection supports.
+# shellcheck disable=SC2034 # whoever sources this file uses it
+oldest_core=2.16.19
+
+# core VERSION: a virtual environment with this ansible-core, made once.
+core() {
+    local version=$1 folder=target/ansible-core-$1
+    if [[ ! -x $folder/bin/pytest ]]; then
+        "${PYTHON:-.venv/bin/python}" -m venv --clear "$folder" >&2
+        "$folder/bin/pip" install --quiet --disable-pip-version-check "ansible-core==$version" \
+            "pytest==$(sed -n 's/^pytest==//p' embedded/requirements-test.txt)" >&2
+    fi
+    printf '%s\n' "$folder"
+}

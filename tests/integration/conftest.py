@@ -1,16 +1,28 @@
 """Labs on the real LXD."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from throwaway.lab import Lab
 from throwaway.lxd import Lxd
-from throwaway.playbook import Played
+from throwaway.playbook import Ansible, Played
+
+
+def pytest_addoption(parser):
+    parser.addoption("--oldest-core", type=Path, help="a virtual environment with the oldest ansible-core that is supported")
 
 
 @pytest.fixture(scope="session")
 def lxd():
     return Lxd()
+
+
+@pytest.fixture
+def oldest_ansible(request, tmp_path):
+    """The oldest ansible-core that is supported, with the collection."""
+    programs = request.config.getoption("--oldest-core").resolve() / "bin"
+    return Ansible(request.config.getoption("--tarball").resolve(), tmp_path, programs=programs)
 
 
 @pytest.fixture

@@ -82,6 +82,28 @@ def test_changing_the_isolation_leaves_nothing_of_the_other(ansible, plain):
     assert plain.lasting() == as_reference
 
 
+def test_a_lab_with_a_running_instance_changes_in_one_run(ansible, lab):
+    ansible.substrate(lab)
+    as_strict = lab.lasting()
+    process = lab.instance_process()
+    loose = {"k8s_lab_isolation": "reference", "lxd_project_extra_restrictions": LOWLEVEL}
+
+    foreseen = ansible.substrate(lab, "--check", **loose)
+    done = ansible.substrate(lab, **loose)
+    assert done.changes == foreseen.changes
+    assert lab.find_project()["config"]["restricted.containers.lowlevel"] == "allow"
+    assert lab.find_instance()["status"] == "Running"
+    assert ansible.substrate(lab, **loose).changes == {}
+
+    foreseen = ansible.substrate(lab, "--check")
+    done = ansible.substrate(lab)
+    assert done.changes == foreseen.changes
+    assert lab.lasting() == as_strict
+    assert lab.find_instance()["status"] == "Running"
+    assert lab.instance_process() != process, "it runs by the profiles that it has now"
+    assert ansible.substrate(lab).changes == {}
+
+
 def test_a_project_is_not_tightened_around_what_it_holds(ansible, plain):
     reference(ansible, plain)
     failure = ansible.substrate(plain, "--tags", "lxd_project", expect=2).steps["lxd_project"]

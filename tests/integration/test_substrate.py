@@ -82,6 +82,15 @@ def test_a_second_run_changes_nothing(ansible, converged):
     assert converged.traces() == before
 
 
+def test_the_oldest_ansible_does_the_same(oldest_ansible, lab):
+    plan = oldest_ansible.substrate(lab, "--check", "--diff")
+    assert lab.find_project() is None
+    done = oldest_ansible.substrate(lab)
+    assert set(plan.changes) == set(done.changes) == STEPS
+    assert lab.find_instance()["status"] == "Running"
+    assert oldest_ansible.substrate(lab).changes == {}
+
+
 @pytest.mark.parametrize("tag", ["lxd_profiles", "lxd-profiles"])
 def test_a_tag_selects_one_step(ansible, converged, tag):
     assert set(ansible.substrate(converged, "--tags", tag).steps) == {"lxd_profiles"}

@@ -72,6 +72,10 @@ class Lab:
     def find_instance(self):
         return self.lxd.get(f"instances/{self.instance}", project=self.project)
 
+    def instance_process(self):
+        """The first process of its run."""
+        return self.lxd.get(f"instances/{self.instance}/state", project=self.project)["pid"]
+
     def instance_addresses(self, interface="eth0"):
         state = self.lxd.get(f"instances/{self.instance}/state", project=self.project)
         return [address["address"] for address in state["network"][interface]["addresses"] if address["scope"] == "global"]

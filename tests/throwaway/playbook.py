@@ -18,11 +18,12 @@ LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.execut
 class Ansible:
     """The collection of a tarball, installed below a folder of its own."""
 
-    def __init__(self, tarball, folder, more_collections=()):
+    def __init__(self, tarball, folder, more_collections=(), programs=BIN):
         self.folder = Path(folder)
+        self._programs = programs
         self._collections = ":".join(map(str, [self.folder, *more_collections]))
         subprocess.run(
-            [BIN / "ansible-galaxy", "collection", "install", "--offline", "-p", self.folder, tarball],
+            [programs / "ansible-galaxy", "collection", "install", "--offline", "-p", self.folder, tarball],
             check=True,
             capture_output=True,
             env=self._environment(),
@@ -57,7 +58,7 @@ class Ansible:
             "RECORD_FILE": str(work / "record"),
         }
         process = subprocess.Popen(
-            [*within, BIN / "ansible-playbook", "-i", "hosts.yml", playbook, *options],
+            [*within, self._programs / "ansible-playbook", "-i", "hosts.yml", playbook, *options],
             cwd=work,
             env=self._environment() | environment,
             stdout=subprocess.PIPE,
