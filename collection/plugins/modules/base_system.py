@@ -15,6 +15,8 @@ description:
     Brings a bare Debian or Ubuntu host to what LXD and Kubernetes nodes in
     containers need.
   - It installs no LXD, formats and mounts nothing, and adds no package repository.
+  - "A limit of the kernel is only ever raised: one that is higher stays, now and when the machine starts."
+  - Files that undo a setting when the machine starts are named.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

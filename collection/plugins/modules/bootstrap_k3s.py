@@ -54,6 +54,9 @@ options:
   environment:
     description:
       - Environment variables of the service, such as those that name a proxy.
+      - >-
+        A proxy is not asked for the cluster's own ranges and the node's networks,
+        which are added to C(NO_PROXY).
     type: dict
   extra_args:
     description:

@@ -25,7 +25,8 @@ use sysctl::{Sysctl, SysctlChange};
 /// Converge the host's packages, kernel modules, kernel parameters and folders.
 ///
 /// Brings a bare Debian or Ubuntu host to what LXD and Kubernetes nodes in containers need. It installs no LXD, formats and mounts
-/// nothing, and adds no package repository.
+/// nothing, and adds no package repository. A limit of the kernel is only ever raised: one that is higher stays, now and when the machine
+/// starts. Files that undo a setting when the machine starts are named.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]

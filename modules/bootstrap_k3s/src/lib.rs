@@ -73,7 +73,8 @@ pub struct BootstrapK3s {
     pub unit_mode: String,
     /// Where the service's environment is. If unset, C(/etc/default) with the name of the service.
     pub env_path: Option<AbsolutePath>,
-    /// Environment variables of the service, such as those that name a proxy.
+    /// Environment variables of the service, such as those that name a proxy. A proxy is not asked for the cluster's own ranges and the
+    /// node's networks, which are added to C(NO_PROXY).
     #[serde(skip_serializing)]
     #[schemars(extend("key_pattern" = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub environment: BTreeMap<String, Secret>,
