@@ -7,33 +7,42 @@ pub const INFRASTRUCTURE_RELEASES: &str = "https://github.com/lxc/cluster-api-pr
 
 /// The namespace of the infrastructure provider.
 pub const INFRASTRUCTURE_NAMESPACE: &str = "capn-system";
-/// The Deployment of Cluster API's own controllers: namespace and name.
-pub const CORE_DEPLOYMENT: (&str, &str) = ("capi-system", "capi-controller-manager");
+/// A Deployment: namespace and name.
+pub type Deployment = (&'static str, &'static str);
+
 /// The namespace of cert-manager.
 pub const CERT_MANAGER: &str = "cert-manager";
 /// The Deployment of cert-manager that others ask.
-pub const CERT_MANAGER_WEBHOOK: &str = "cert-manager-webhook";
-/// The Deployments that a management cluster stands on: namespace and name.
-pub const DEPLOYMENTS: [(&str, &str); 7] = [
+pub const CERT_MANAGER_WEBHOOK: Deployment = (CERT_MANAGER, "cert-manager-webhook");
+/// The Deployment of Cluster API's own controllers.
+pub const CORE_DEPLOYMENT: Deployment = ("capi-system", "capi-controller-manager");
+const BOOTSTRAP_DEPLOYMENT: Deployment = ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager");
+const CONTROL_PLANE_DEPLOYMENT: Deployment = ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager");
+/// Where the infrastructure provider runs.
+pub const INFRASTRUCTURE_DEPLOYMENT: Deployment = (INFRASTRUCTURE_NAMESPACE, "capn-controller-manager");
+/// The Deployments that a management cluster stands on.
+pub const DEPLOYMENTS: [Deployment; 7] = [
     (CERT_MANAGER, "cert-manager"),
     (CERT_MANAGER, "cert-manager-cainjector"),
-    (CERT_MANAGER, CERT_MANAGER_WEBHOOK),
-    ("capi-system", "capi-controller-manager"),
-    ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager"),
-    ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"),
-    ("capn-system", "capn-controller-manager"),
+    CERT_MANAGER_WEBHOOK,
+    CORE_DEPLOYMENT,
+    BOOTSTRAP_DEPLOYMENT,
+    CONTROL_PLANE_DEPLOYMENT,
+    INFRASTRUCTURE_DEPLOYMENT,
 ];
 
 /// The Deployment of one of the lab's own providers, by clusterctl's name of the provider.
 #[must_use]
-pub fn deployment_of(provider: &str) -> Option<(&'static str, &'static str)> {
-    const PROVIDERS: [&str; 4] = ["cluster-api", "bootstrap-kubeadm", "control-plane-kubeadm", "infrastructure-incus"];
-    let place = PROVIDERS.iter().position(|known| *known == provider)?;
-    DEPLOYMENTS[DEPLOYMENTS.len() - PROVIDERS.len()..].get(place).copied()
+pub fn deployment_of(provider: &str) -> Option<Deployment> {
+    match provider {
+        "cluster-api" => Some(CORE_DEPLOYMENT),
+        "bootstrap-kubeadm" => Some(BOOTSTRAP_DEPLOYMENT),
+        "control-plane-kubeadm" => Some(CONTROL_PLANE_DEPLOYMENT),
+        "infrastructure-incus" => Some(INFRASTRUCTURE_DEPLOYMENT),
+        _ => None,
+    }
 }
 
-/// Where the infrastructure provider runs: namespace and name of its Deployment.
-pub const INFRASTRUCTURE_DEPLOYMENT: (&str, &str) = ("capn-system", "capn-controller-manager");
 /// The flag by which its manager is told how many machines it makes at once.
 const CONCURRENCY: &str = "--concurrency";
 

@@ -64,7 +64,7 @@ pub struct Live {
     /// clusterctl's inventory.
     pub providers: Vec<Provider>,
     /// Deployments of those and of cert-manager that are gone: namespace and name.
-    pub gone: Vec<(&'static str, &'static str)>,
+    pub gone: Vec<capi::Deployment>,
     /// The arguments of the infrastructure provider's manager.
     pub arguments: Vec<String>,
     /// How many machines it may make at once; nothing where its default will do.
@@ -124,7 +124,7 @@ impl Installer<'_> {
         }
         // clusterctl brings cert-manager back where nothing answers for it, and leaves it alone otherwise.
         let cert_manager: Vec<_> = found.gone.iter().filter(|(namespace, _)| *namespace == capi::CERT_MANAGER).collect();
-        if !cert_manager.is_empty() && cert_manager.iter().all(|(_, name)| *name != capi::CERT_MANAGER_WEBHOOK) {
+        if !cert_manager.is_empty() && !found.gone.contains(&capi::CERT_MANAGER_WEBHOOK) {
             return Err(Error::CertManagerIncomplete { gone: cert_manager.iter().map(|(_, name)| *name).collect() });
         }
         let is_broken = |provider: &&Provider| {
@@ -189,7 +189,7 @@ impl Installer<'_> {
 
 /// The Deployments of cert-manager and of the providers in the inventory that are not there. Before the first provider is in it,
 /// nothing is expected.
-async fn gone(cluster: &Client, providers: &[Provider]) -> Result<Vec<(&'static str, &'static str)>, cluster::Error> {
+async fn gone(cluster: &Client, providers: &[Provider]) -> Result<Vec<capi::Deployment>, cluster::Error> {
     if providers.is_empty() {
         return Ok(Vec::new());
     }
