@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import UPLINK, Host
+from throwaway.bundled import BUNDLE
 from throwaway.lab import Lab
 from throwaway.lxd import Lxd
 from throwaway.playbook import BIN
 
 ROOT = Path.cwd()
-BUNDLE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k8slab/bundle"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A run of `site` that somebody kills, and what the lab has at that moment."""
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from throwaway.lxd import Lxd
 
 SETTINGS = yaml.safe_load(Path("inventories/embedded/group_vars/all.yml").read_text())
 PROJECT = SETTINGS["k8s_lab_project_name"]
@@ -33,19 +33,13 @@ def moments(request):
     return [(chance.uniform(1, 60), chance.random() < 0.5) for _ in range(request.config.getoption("--kills"))]
 
 
-def lxc(path):
-    environment = os.environ | {"LXD_DIR": "/var/lib/lxd"}
-    return subprocess.run(["lxc", "query", path], capture_output=True, text=True, timeout=120, env=environment)
-
-
 def there_is_a_lab():
-    return lxc(f"/1.0/projects/{PROJECT}").returncode == 0
+    return Lxd().get(f"projects/{PROJECT}") is not None
 
 
 def machines():
     """The instances of clusters, each with what tells it from another one of its name."""
-    said = lxc(f"/1.0/instances?project={PROJECT}&recursion=1")
-    found = json.loads(said.stdout) if said.returncode == 0 else []
+    found = Lxd().read("instances", recursion=1, project=PROJECT) if there_is_a_lab() else []
     return {instance["name"]: instance["config"]["volatile.uuid"] for instance in found if "user.cluster-name" in instance["config"]}
 
 
@@ -74,30 +68,21 @@ class Site:
     def kill(self, steps_too):
         """Kills Ansible, and what it has started on the host as well or not; gives the last task that it began."""
         if steps_too:
-            for session in {os.getsid(process) for process in steps()} - {os.getsid(0)}:
-                for process in members(session):
-                    end(process)
+            of_steps = {session for _, session, program in processes() if program.is_relative_to(STEPS)}
+            for number, session, _ in processes():
+                if session in of_steps:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(number, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         output, _ = self._process.communicate(timeout=60)
         return [line for line in output.splitlines() if line.startswith("TASK")][-1:]
 
 
-def steps():
-    """The processes whose program is a step of the collection."""
+def processes():
+    """Every process that has a program: its number, its session, and the program."""
     for folder in Path("/proc").glob("[0-9]*"):
+        # It may end meanwhile.
         with contextlib.suppress(OSError):
-            if (folder / "exe").readlink().is_relative_to(STEPS):
-                yield int(folder.name)
-
-
-def members(session):
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getsid(int(folder.name)) == session:
-                yield int(folder.name)
-
-
-def end(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
+            number = int(folder.name)
+            yield number, os.getsid(number), (folder / "exe").readlink()
