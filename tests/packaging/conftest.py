@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -80,10 +81,18 @@ def steps(installed):
 
 
 @pytest.fixture(scope="session")
-def with_stand_in(installed, tmp_path_factory):
+def reachable():
+    """A folder that every user can enter. pytest closes its own to others whenever one more pytest starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def with_stand_in(installed, reachable):
     """The installed collection with the scripted stand-in as its executable, for both architectures."""
-    folder = tmp_path_factory.mktemp("stand-in")
-    shutil.copytree(installed, folder, symlinks=True, dirs_exist_ok=True)
+    folder = reachable / installed.name
+    shutil.copytree(installed, folder, symlinks=True)
     executables = folder / COLLECTION / "plugins/modules/bin"
     for architecture in ("amd64", "arm64"):
         shutil.rmtree(executables / architecture, ignore_errors=True)

@@ -211,18 +211,16 @@ class TestSending:
         assert list(kept.iterdir()) == []
 
     @pytest.mark.parametrize(("transport", "by_input"), [("far", True), ("local", True), ("local", False)])
-    def test_another_user_has_an_executable_of_its_own(self, play, with_stand_in, tmp_path, transport, by_input):
+    def test_another_user_has_an_executable_of_its_own(self, play, with_stand_in, reachable, tmp_path, transport, by_input):
         # One that the other user cannot get to in place is copied.
         with_stand_in.chmod(0o711 if by_input else 0o700)
         # What sudo does, without a sudo.
-        sudo = tmp_path / "sudo"
+        remote = reachable / tmp_path.name
+        remote.mkdir()
+        remote.chmod(0o1777)
+        sudo = reachable / "sudo"
         sudo.write_text('#!/bin/sh\nwhile test "$1" != /bin/sh; do shift; done\nexec setpriv --reuid 65534 --clear-groups -- "$@"\n')
         become = {"become": True, "become_method": "sudo", "become_user": "nobody", "become_exe": str(sudo)}
-        remote = tmp_path / "shared"
-        remote.mkdir()
-        for folder in [folder for folder in (remote, *remote.parents) if folder != folder.parent]:
-            folder.chmod(folder.stat().st_mode | 0o011)
-        remote.chmod(0o1777)
         sudo.chmod(0o755)
         variables = {"ansible_connection": transport, "ansible_remote_tmp": str(remote)}
         seen = play(step(progress=PROGRESS) | {"vars": {"ansible_become_exe": str(sudo)}} | become, variables=variables).result["seen"]
