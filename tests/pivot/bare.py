@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from http.client import HTTPException, HTTPSConnection
-from pathlib import Path
+from urllib.request import urlopen
 
 import yaml
 from throwaway.bundled import BUNDLE
@@ -38,6 +38,9 @@ PROVIDERS = [
     ("capn-system", "infrastructure-incus", "incus", "InfrastructureProvider", "v0.8.5"),
 ]
 INSTALLED = "clusterctl.cluster.x-k8s.io"
+OF_CLUSTER = "cluster.x-k8s.io/cluster-name"
+# How many each Cluster has.
+MACHINES = {"mgmt-1": 2, "lab-default": 4}
 
 
 class Refused(OSError):
@@ -108,14 +111,14 @@ class Bare:
         for program in ("etcd", "kube-apiserver"):
             # kubectl of the bundle is all of Kubernetes' programs.
             (self.folder / program).symlink_to(BUNDLE / "bin" / "kubectl")
-        self._processes = []
+        self._processes, self._commands = {}, {}
         etcd, peer, port = _ports(3)
         self._certificate, key = self.folder / "server.crt", self.folder / "server.key"
         names = "subjectAltName=IP:127.0.0.1,DNS:kubernetes.default.svc"
         self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "2", "-addext", names,
                       "-keyout", key, "-out", self._certificate)  # fmt: skip
         (self.folder / "tokens").write_text(f'"{TOKEN}",bench,bench,"system:masters"\n')
-        url = f"http://127.0.0.1:{etcd}"
+        self._etcd = url = f"http://127.0.0.1:{etcd}"
         self._start("etcd", f"--data-dir={self.folder}/db", f"--listen-client-urls={url}", f"--advertise-client-urls={url}",
                     f"--listen-peer-urls=http://127.0.0.1:{peer}", "--unsafe-no-fsync", "--log-level=error")  # fmt: skip
         self._start("kube-apiserver", f"--etcd-servers={url}", f"--secure-port={port}", "--bind-address=127.0.0.1",
@@ -137,15 +140,29 @@ class Bare:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
     def _start(self, program, *arguments):
-        log = (self.folder / f"{program}.log").open("w")
-        process = subprocess.Popen([self.folder / program, *arguments], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        self._processes.append(process)
+        self._commands[program] = [self.folder / program, *arguments]
+        self.begin(program)
+
+    def begin(self, program):
+        with (self.folder / f"{program}.log").open("a") as log:
+            process = subprocess.Popen(self._commands[program], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        self._processes[program] = process
+
+    def end(self, program):
+        process = self._processes[program]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def close(self):
-        for process in reversed(self._processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for program in reversed(self._processes):
+            self.end(program)
+
+    def fill(self, is_full):
+        """Has etcd refuse every write for want of space, or take them again."""
+        ask = lambda what, body: json.load(urlopen(f"{self._etcd}/v3/maintenance/{what}", json.dumps(body).encode()))  # noqa: E731
+        member = ask("status", {})["header"]["member_id"]
+        ask("alarm", {"action": "ACTIVATE" if is_full else "DEACTIVATE", "memberID": member, "alarm": "NOSPACE"})
 
     def await_ready(self):
         deadline = time.monotonic() + 180
@@ -191,10 +208,10 @@ class Bare:
                 assert error.status == 404 and time.monotonic() < deadline, error
                 time.sleep(0.5)
 
-    def populate(self):
-        """A Cluster of a class as its controllers would have made it."""
+    def populate(self, world):
+        """A class, or a Cluster of it, as its controllers would have made it."""
         uids = {}
-        for found in _world():
+        for found in world:
             for owner in found["metadata"].get("ownerReferences", []):
                 owner["uid"] = uids[owner["kind"], owner["name"]]
             made = self._eventually(found)
@@ -232,16 +249,22 @@ class Reconciler(threading.Thread):
         for cluster in api.list(CORE, "Cluster"):
             if cluster["spec"].get("paused") or cluster["metadata"].get("deletionTimestamp"):
                 continue
-            machines = api.list(CORE, "Machine")
-            whole = len(machines) == 2 and api.list(CONTROL_PLANE, "KubeadmControlPlane") and api.list(CORE, "MachineSet")
-            again = api.list(CORE, "Cluster")
+            own = cluster["metadata"]["name"]
+            machines = self._of(api, CORE, "Machine", own)
+            whole = len(machines) == MACHINES[own]
+            whole = whole and self._of(api, CONTROL_PLANE, "KubeadmControlPlane", own) and self._of(api, CORE, "MachineSet", own)
+            again = [it for it in api.list(CORE, "Cluster") if it["metadata"]["name"] == own]
             if not whole and not self._is_expected and again and not again[0]["spec"].get("paused"):
-                self.made_twice.append(f"{name}: the Cluster reconciles with {len(machines)} machines")
+                self.made_twice.append(f"{name}: Cluster {own} reconciles with {len(machines)} machines")
             if not _holds(cluster):
                 api.status(cluster, _of_cluster(cluster["metadata"]["generation"]))
             for machine in machines:
                 if not _holds(machine):
                     api.status(machine, _of_machine(machine["metadata"]["name"]))
+
+    @staticmethod
+    def _of(api, version, kind, cluster):
+        return [it for it in api.list(version, kind) if it["metadata"]["labels"][OF_CLUSTER] == cluster]
 
 
 def definitions():
@@ -310,70 +333,84 @@ def _object(version, kind, name, space=NAMESPACE, owner=None, labels=None, **mor
     return {"apiVersion": version, "kind": kind, "metadata": metadata} | more
 
 
-def _world():
-    class_ = (CORE, "ClusterClass", "lab")
-    cluster = (CORE, "Cluster", "mgmt-1")
-    config = {"format": "cloud-config"}
-    template = lambda **said: {"spec": {"template": {"spec": said}}}  # noqa: E731
-    reference = lambda version, kind, name: {"templateRef": {"apiVersion": version, "kind": kind, "name": name}}  # noqa: E731
-    of = lambda version, kind, name: {"apiGroup": version.split("/")[0], "kind": kind, "name": name}  # noqa: E731
-    belongs = {"cluster.x-k8s.io/cluster-name": "mgmt-1"}
-    secret_ref = {"secretRef": {"name": "incus-identity"}, "loadBalancer": {"lxc": {}}}
-    yield _object(*class_, spec={
-        "infrastructure": reference(INFRASTRUCTURE, "LXCClusterTemplate", "lab"),
-        "controlPlane": reference(CONTROL_PLANE, "KubeadmControlPlaneTemplate", "lab"),
+CLASS = (CORE, "ClusterClass", "lab")
+CONFIG = {"format": "cloud-config"}
+SECRET_REF = {"secretRef": {"name": "incus-identity"}, "loadBalancer": {"lxc": {}}}
+
+
+def _template(**said):
+    return {"spec": {"template": {"spec": said}}}
+
+
+def _of(version, kind, name):
+    return {"apiGroup": version.split("/")[0], "kind": kind, "name": name}
+
+
+def a_class():
+    reference = lambda version, kind: {"templateRef": {"apiVersion": version, "kind": kind, "name": "lab"}}  # noqa: E731
+    yield _object(*CLASS, spec={
+        "infrastructure": reference(INFRASTRUCTURE, "LXCClusterTemplate"),
+        "controlPlane": reference(CONTROL_PLANE, "KubeadmControlPlaneTemplate"),
     })  # fmt: skip
-    yield _object(INFRASTRUCTURE, "LXCClusterTemplate", "lab", owner=class_, spec={"template": {"spec": secret_ref}})
-    yield _object(CONTROL_PLANE, "KubeadmControlPlaneTemplate", "lab", owner=class_, **template(kubeadmConfigSpec=config))
+    yield _object(INFRASTRUCTURE, "LXCClusterTemplate", "lab", owner=CLASS, spec={"template": {"spec": SECRET_REF}})
+    yield _object(CONTROL_PLANE, "KubeadmControlPlaneTemplate", "lab", owner=CLASS, **_template(kubeadmConfigSpec=CONFIG))
     for name in ("lab-control-plane", "lab-worker"):
-        yield _object(INFRASTRUCTURE, "LXCMachineTemplate", name, owner=class_, **template(instanceType="container"))
-    yield _object(BOOTSTRAP, "KubeadmConfigTemplate", "lab-worker", owner=class_, **template(**config))
+        yield _object(INFRASTRUCTURE, "LXCMachineTemplate", name, owner=CLASS, **_template(instanceType="container"))
+    yield _object(BOOTSTRAP, "KubeadmConfigTemplate", "lab-worker", owner=CLASS, **_template(**CONFIG))
     for revision in (1, 2):
         labels = {"owner": "helm", "name": "lab", "clusterctl.cluster.x-k8s.io/move": "true"}
         yield _secret(f"sh.helm.release.v1.lab.v{revision}", labels, "helm.sh/release.v1")
     yield _secret("incus-identity", {"clusterctl.cluster.x-k8s.io/move": "true"})
     yield _secret("unrelated", {})
+
+
+def a_cluster(name, control_planes=1, is_watched=False):
+    """One worker, and a MachineHealthCheck where it is watched."""
+    cluster, control_plane = (CORE, "Cluster", name), (CONTROL_PLANE, "KubeadmControlPlane", name)
+    belongs = {OF_CLUSTER: name}
     yield _object(*cluster, labels={"own": "label"}, status=_of_cluster(1), spec={
         "topology": {"classRef": {"name": "lab"}, "version": "v1.35.0"},
-        "infrastructureRef": of(INFRASTRUCTURE, "LXCCluster", "mgmt-1"),
-        "controlPlaneRef": of(CONTROL_PLANE, "KubeadmControlPlane", "mgmt-1"),
+        "infrastructureRef": _of(INFRASTRUCTURE, "LXCCluster", name),
+        "controlPlaneRef": _of(*control_plane),
     })  # fmt: skip
-    yield _object(INFRASTRUCTURE, "LXCCluster", "mgmt-1", owner=cluster, labels=belongs, spec=secret_ref)
-    machines = {"infrastructureRef": of(INFRASTRUCTURE, "LXCMachineTemplate", "mgmt-1-cp")}
-    yield _object(CONTROL_PLANE, "KubeadmControlPlane", "mgmt-1", owner=cluster, labels=belongs,
-                  spec={"version": "v1.35.0", "replicas": 1, "machineTemplate": {"spec": machines}})  # fmt: skip
-    for name in ("mgmt-1-cp", "mgmt-1-md"):
-        yield _object(INFRASTRUCTURE, "LXCMachineTemplate", name, owner=cluster, labels=belongs, **template(instanceType="container"))
-    yield _object(BOOTSTRAP, "KubeadmConfigTemplate", "mgmt-1-md", owner=cluster, labels=belongs, **template(**config))
+    yield _object(INFRASTRUCTURE, "LXCCluster", name, owner=cluster, labels=belongs, spec=SECRET_REF)
+    machines = {"infrastructureRef": _of(INFRASTRUCTURE, "LXCMachineTemplate", f"{name}-cp")}
+    yield _object(*control_plane, owner=cluster, labels=belongs,
+                  spec={"version": "v1.35.0", "replicas": control_planes, "machineTemplate": {"spec": machines}})  # fmt: skip
+    for template in (f"{name}-cp", f"{name}-md"):
+        yield _object(INFRASTRUCTURE, "LXCMachineTemplate", template, owner=cluster, labels=belongs, **_template(instanceType="container"))
+    yield _object(BOOTSTRAP, "KubeadmConfigTemplate", f"{name}-md", owner=cluster, labels=belongs, **_template(**CONFIG))
     spec = {
-        "clusterName": "mgmt-1",
+        "clusterName": name,
         "selector": {"matchLabels": belongs},
         "template": {
             "metadata": {"labels": belongs},
             "spec": {
-                "clusterName": "mgmt-1",
-                "bootstrap": {"configRef": of(BOOTSTRAP, "KubeadmConfigTemplate", "mgmt-1-md")},
-                "infrastructureRef": of(INFRASTRUCTURE, "LXCMachineTemplate", "mgmt-1-md"),
+                "clusterName": name,
+                "bootstrap": {"configRef": _of(BOOTSTRAP, "KubeadmConfigTemplate", f"{name}-md")},
+                "infrastructureRef": _of(INFRASTRUCTURE, "LXCMachineTemplate", f"{name}-md"),
             },
         },
     }
-    yield _object(CORE, "MachineDeployment", "mgmt-1-md", owner=cluster, labels=belongs, spec=spec)
-    yield _object(CORE, "MachineSet", "mgmt-1-md-a", owner=(CORE, "MachineDeployment", "mgmt-1-md"), labels=belongs, spec=spec)
-    for name in ("mgmt-1-ca", "mgmt-1-etcd", "mgmt-1-kubeconfig"):
-        yield _secret(name, belongs, "cluster.x-k8s.io/secret", (CONTROL_PLANE, "KubeadmControlPlane", "mgmt-1"))
-    for name, owner in [
-        ("mgmt-1-cp-0", (CONTROL_PLANE, "KubeadmControlPlane", "mgmt-1")),
-        ("mgmt-1-md-0", (CORE, "MachineSet", "mgmt-1-md-a")),
-    ]:
-        machine = (CORE, "Machine", name)
-        yield _object(*machine, owner=owner, labels=belongs, status=_of_machine(name), spec={
-            "clusterName": "mgmt-1", "providerID": f"lxc:///{name}",
-            "bootstrap": {"configRef": of(BOOTSTRAP, "KubeadmConfig", name), "dataSecretName": name},
-            "infrastructureRef": of(INFRASTRUCTURE, "LXCMachine", name),
+    deployment, machine_set = (CORE, "MachineDeployment", f"{name}-md"), (CORE, "MachineSet", f"{name}-md-a")
+    yield _object(*deployment, owner=cluster, labels=belongs, spec=spec)
+    yield _object(*machine_set, owner=deployment, labels=belongs, spec=spec)
+    if is_watched:
+        yield _object(CORE, "MachineHealthCheck", f"{name}-md", owner=cluster, labels=belongs,
+                      spec={"clusterName": name, "selector": {"matchLabels": belongs}})  # fmt: skip
+    for secret in (f"{name}-ca", f"{name}-etcd", f"{name}-kubeconfig"):
+        yield _secret(secret, belongs, "cluster.x-k8s.io/secret", control_plane)
+    owners = [(f"{name}-cp-{number}", control_plane) for number in range(control_planes)] + [(f"{name}-md-0", machine_set)]
+    for own, owner in owners:
+        machine = (CORE, "Machine", own)
+        yield _object(*machine, owner=owner, labels=belongs, status=_of_machine(own), spec={
+            "clusterName": name, "providerID": f"lxc:///{own}",
+            "bootstrap": {"configRef": _of(BOOTSTRAP, "KubeadmConfig", own), "dataSecretName": own},
+            "infrastructureRef": _of(INFRASTRUCTURE, "LXCMachine", own),
         })  # fmt: skip
-        yield _object(BOOTSTRAP, "KubeadmConfig", name, owner=machine, labels=belongs, spec=config)
-        yield _object(INFRASTRUCTURE, "LXCMachine", name, owner=machine, labels=belongs, spec={"providerID": f"lxc:///{name}"})
-        yield _secret(name, belongs, "cluster.x-k8s.io/secret", (BOOTSTRAP, "KubeadmConfig", name))
+        yield _object(BOOTSTRAP, "KubeadmConfig", own, owner=machine, labels=belongs, spec=CONFIG)
+        yield _object(INFRASTRUCTURE, "LXCMachine", own, owner=machine, labels=belongs, spec={"providerID": f"lxc:///{own}"})
+        yield _secret(own, belongs, "cluster.x-k8s.io/secret", (BOOTSTRAP, "KubeadmConfig", own))
 
 
 def _secret(name, labels, kind="Opaque", owner=None):

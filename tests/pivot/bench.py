@@ -23,6 +23,7 @@ KINDS = {
     "Cluster": "apis/cluster.x-k8s.io/v1beta2",
     "ClusterClass": "apis/cluster.x-k8s.io/v1beta2",
     "Machine": "apis/cluster.x-k8s.io/v1beta2",
+    "MachineHealthCheck": "apis/cluster.x-k8s.io/v1beta2",
     "MachineDeployment": "apis/cluster.x-k8s.io/v1beta2",
     "KubeadmControlPlane": "apis/controlplane.cluster.x-k8s.io/v1beta2",
     "LXCMachineTemplate": "apis/infrastructure.cluster.x-k8s.io/v1alpha2",
@@ -90,12 +91,12 @@ class Bench:
         return result
 
     def record(self):
-        """The writes of a move that nobody disturbs, and its seconds. It is made when it is first asked for."""
+        """The writes of a move that nobody disturbs, and how it ended. It is made when it is first asked for."""
         if self.undisturbed is None:
             direction, before = self.onward, self.state()
             self.gate.arm(Stop("^never$"))
             done = self.finish(direction, before)
-            self.undisturbed = places.record(self.gate.journal, BEGINS[direction]), done["seconds"]
+            self.undisturbed = places.record(self.gate.journal, BEGINS[direction]), done
             self.gate.disarm()
         return self.undisturbed
 
@@ -131,7 +132,7 @@ class Bench:
             raise AssertionError("\n".join([f"the move never came to {fault}", str(told), *map(str, self.gate.journal)]))
         if how == "clusterctl":
             for child in step.clusterctl():
-                os.kill(child, signal.SIGKILL)
+                os.killpg(child, signal.SIGKILL)
             self.gate.disarm()
             return step.result()
         step.kill(group=how == "all")
@@ -190,11 +191,11 @@ class Bench:
             assert not found["spec"].get("paused"), found["metadata"]["name"]
             assert MARK not in annotations and PAUSED not in annotations, annotations
         assert [it["metadata"]["name"] for it in self.objects(other) if it["kind"] != "Secret"] == []
-        self.clusters[end].wait("condition=Available", "cluster/mgmt-1", seconds=60)
+        self.clusters[end].wait("condition=Available", "clusters", "--all", seconds=60)
 
 
 class Step:
-    """A run of a step, with all its processes in a group of their own."""
+    """A run of a step."""
 
     def __init__(self, options, check=False, step="pivot_clusterctl_move"):
         self._folder = Path(tempfile.mkdtemp(prefix="k8slab-pivot-"))
@@ -212,16 +213,19 @@ class Step:
 
     def kill(self, group=True):
         """With clusterctl, or so that clusterctl goes on without it."""
-        if group:
+        # Held first, so that it neither starts another nor sees how this one ends.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGSTOP)
+        children = self.clusterctl() if group else []
+        self.process.kill()
+        for child in children:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        else:
-            self.process.kill()
+                os.killpg(child, signal.SIGKILL)
         self.process.communicate()
         shutil.rmtree(self._folder)
 
     def clusterctl(self):
-        """The process of clusterctl that it has started."""
+        """The process of clusterctl that it has started, which leads a group of its own."""
         children = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid="], capture_output=True, text=True).stdout.split()
         return [int(child) for child in children]
 

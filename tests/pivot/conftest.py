@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from bare import Bare, Reconciler, definitions
+from bare import Bare, Reconciler, a_class, a_cluster, definitions
 from bench import NAMESPACE, Bench
 from proxy import Gate, Proxy
 from throwaway.bundled import BUNDLE, bundled
@@ -21,6 +21,30 @@ from management import RELEASES, Kubernetes, Management, room_for_instances  # n
 
 CLASS = Path(__file__).with_name("class.yaml")
 ROLES = [f"k8slab.capi.{role}" for role in ("lxd_bootstrap_instance", "bootstrap_k3s", "bootstrap_clusterctl")]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="every place of a move and every fault, not one for each state")
+    parser.addoption("--every-write", action="store_true", help="every single write of a move")
+    parser.addoption("--lab", action="store_true", help="between two bootstrap clusters of a throw-away lab, too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sweep: one of many like it; only with --all")
+    config.addinivalue_line("markers", "every_write: takes hours; only with --every-write")
+
+
+def pytest_collection_modifyitems(config, items):
+    def is_asked_for(item):
+        asked = config.getoption
+        if "bench" in item.fixturenames and not asked("--lab"):
+            return False
+        if item.get_closest_marker("every_write"):
+            return asked("--every-write")
+        return asked("--all") or item.get_closest_marker("sweep") is None
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_asked_for(item)])
+    items[:] = [item for item in items if is_asked_for(item)]
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +109,7 @@ def servers(tmp_path_factory):
         kinds = definitions()
         for side in sides.values():
             side.install(kinds)
-        sides["bootstrap"].populate()
+        sides["bootstrap"].populate([*a_class(), *a_cluster("mgmt-1")])
         lxd.post("projects", {"name": project, "config": {}})
         stack.callback(lxd.delete, f"projects/{project}")
         gate, clusters, proxies = Gate(), {}, {}
@@ -97,6 +121,7 @@ def servers(tmp_path_factory):
         (folder / "opt" / "bin" / "clusterctl").symlink_to(BUNDLE / "bin" / "clusterctl")
         lab = SimpleNamespace(lxd=lxd, project=project)
         bench = Bench(lab, folder, {}, clusters, proxies, gate)
+        bench.bare = sides
         bench.apis = {side: bare.api for side, bare in sides.items()}
         bench.reconciler = Reconciler(sides)
         bench.reconciler.start()

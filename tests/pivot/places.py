@@ -4,6 +4,7 @@ clusterctl takes the objects of a group in any order."""
 import re
 from dataclasses import dataclass
 
+import pytest
 from proxy import Stop
 
 ANY_POST, ANY_DELETE = "TARGET POST ", "SOURCE DELETE "
@@ -79,6 +80,19 @@ PLACES = [
     _place("the target's class goes on", "TARGET PATCH .*/clusterclasses/", "target-paused", "resuming", since=ANY_DELETE),
     _place("the target's Cluster goes on", "TARGET PATCH .*/clusters/", "resuming", "finished", since=ANY_DELETE),
 ]
+
+# One for each state that a move can be stopped in, where it is stopped after the write.
+STATES = dict.fromkeys([
+    "its class is paused", "the Cluster gets its fields", "a machine is created", "the last object is created", "a machine is deleted",
+    "the class is marked", "the last object is gone", "the target's class goes on",
+], "after")  # fmt: skip
+
+
+def stops(chosen):
+    """All places, before and after their writes, of which those that are not chosen are for a sweep."""
+    marks = lambda place, moment: [] if chosen.get(place.name) == moment else [pytest.mark.sweep]  # noqa: E731
+    both = [(place, moment) for place in PLACES for moment in ("before", "after")]
+    return [pytest.param(*stop, id=f"{stop[1]} {stop[0].name}", marks=marks(*stop)) for stop in both]
 
 
 def named(name):

@@ -278,8 +278,8 @@ def _handler(side, gate, connect, token):
             pass
 
         def handle(self):
-            # The client may have been killed, in the middle of a request, too.
-            with contextlib.suppress(OSError, ValueError):
+            # Either end may have been killed, in the middle of a request or of an answer, too.
+            with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
                 super().handle()
 
     return Handler

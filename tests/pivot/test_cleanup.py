@@ -63,4 +63,8 @@ def test_only_what_nothing_needs_any_more_goes(bare, instance):
     metadata = {field: worker["metadata"][field] for field in ("name", "namespace", "labels", "annotations", "ownerReferences", "finalizers")}
     made = bare.apis["management"].create({"apiVersion": CORE, "kind": "Machine", "metadata": metadata, "spec": worker["spec"]})
     bare.apis["management"].status(made, {"nodeRef": worker["status"]["nodeRef"], "conditions": worker["status"]["conditions"]})
+    # Nobody collects what has lost its owner here; it gets it back.
+    owners = [{"apiVersion": CORE, "kind": "Machine", "name": "mgmt-1-md-0", "uid": made["metadata"]["uid"], "controller": True}]
+    for kind in ("kubeadmconfig", "lxcmachine"):
+        management.patch(kind, "mgmt-1-md-0", {"metadata": {"ownerReferences": owners}})
     bare.reconciler.forget_trouble()

@@ -1,5 +1,6 @@
-"""Every state that a move can be stopped in, between two bare API servers, where a move takes seconds. K8SLAB_PIVOT_SWEEP=1 adds every
-single write of a move, and K8SLAB_PIVOT_SEEDS=1,2 repeats random moments by the seeds that were printed."""
+"""Every state that a move can be stopped in, between two bare API servers, where a move takes seconds. By itself one place for each
+state; --all adds every place, every way to be killed and every fault, --every-write each single write. K8SLAB_PIVOT_SEEDS=1,2 repeats
+random moments by the seeds that were printed."""
 
 import base64
 import contextlib
@@ -10,7 +11,7 @@ import random
 import pytest
 from bare import CORE, Refused
 from bench import BEGINS, ENDS
-from places import PLACES, named
+from places import PLACES, STATES, named, stops
 from proxy import Stop
 
 SEEDS = os.environ.get("K8SLAB_PIVOT_SEEDS") or ",".join(str(random.randrange(1 << 32)) for _ in range(20))
@@ -18,16 +19,15 @@ SEEDS = os.environ.get("K8SLAB_PIVOT_SEEDS") or ",".join(str(random.randrange(1 
 
 def test_an_undisturbed_move_there_and_back(bare):
     for _ in range(2):
-        direction, before = bare.onward, bare.state()
-        done = bare.finish(direction, before)
+        direction, bare.undisturbed = bare.onward, None
+        _, done = bare.record()
         print(f"{direction}: {done['seconds']:.1f} s; " + ", ".join(f"{it['name']} {it['seconds']}" for it in done["stages"]))
         assert (done["signature"], done["moved"]) == ("ready", True)
         again = bare.run(direction)
         assert (again["changed"], again["signature"]) == (False, "finished"), again
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+@pytest.mark.parametrize(("place", "moment"), stops(STATES))
 def test_a_killed_move_is_finished_by_the_same_command(bare, place, moment):
     fault = bare.at(place, moment)
     direction, before = bare.onward, bare.state()
@@ -37,6 +37,7 @@ def test_a_killed_move_is_finished_by_the_same_command(bare, place, moment):
     assert done["signature"] in getattr(place, moment), done
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_a_clusterctl_that_is_killed_alone_is_continued_by_the_same_run(bare, place):
     fault = bare.at(place, "after")
@@ -47,6 +48,7 @@ def test_a_clusterctl_that_is_killed_alone_is_continued_by_the_same_run(bare, pl
     bare.is_settled(direction)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_a_clusterctl_that_outlives_its_run_is_waited_for(bare, place):
     fault = bare.at(place, "after")
@@ -56,9 +58,10 @@ def test_a_clusterctl_that_outlives_its_run_is_waited_for(bare, place):
     print(f"`{done['signature']}`, finished in {done['seconds']:.1f} s")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seed", [int(seed) for seed in SEEDS.split(",")])
 def test_a_move_that_is_killed_at_any_moment_is_finished_by_the_same_command(bare, seed):
-    _, seconds = bare.record()
+    seconds = bare.record()[1]["seconds"]
     moment = random.Random(seed).uniform(0, seconds)
     direction, before = bare.onward, bare.state()
     bare.killed_after(direction, moment)
@@ -66,6 +69,7 @@ def test_a_move_that_is_killed_at_any_moment_is_finished_by_the_same_command(bar
     print(f"seed {seed}: killed after {moment:.2f} of {seconds:.1f} s in the state `{done['signature']}`")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("effect", ["drop", "delay"])
 def test_a_lost_or_late_answer_changes_nothing(bare, effect):
     direction, before = bare.onward, bare.state()
@@ -73,6 +77,7 @@ def test_a_lost_or_late_answer_changes_nothing(bare, effect):
     bare.finish(direction, before)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("side", ["SOURCE", "TARGET"])
 def test_an_api_that_answers_503_for_half_a_minute_only_takes_time(bare, side):
     """For a run that finishes what was killed."""
@@ -83,6 +88,7 @@ def test_an_api_that_answers_503_for_half_a_minute_only_takes_time(bare, side):
     print(f"{done['seconds']:.1f} s")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("pattern", [r"SOURCE DELETE .*/machines/", r"TARGET POST .*/machines$"])
 def test_an_api_that_begins_to_answer_503_stops_the_move_and_loses_nothing(bare, pattern):
     direction, before = bare.onward, bare.state()
@@ -93,6 +99,7 @@ def test_an_api_that_begins_to_answer_503_stops_the_move_and_loses_nothing(bare,
     bare.finish(direction, before)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("damage", ["gone", "cut", "another's"])
 def test_a_move_without_its_copy_touches_nothing_and_says_so(bare, damage):
     direction, before = bare.onward, bare.state()
@@ -121,6 +128,7 @@ def test_a_move_without_its_copy_touches_nothing_and_says_so(bare, damage):
     bare.finish(direction, before)
 
 
+@pytest.mark.sweep
 def test_what_no_move_leaves_behind_is_left_alone(bare):
     direction, before = bare.onward, bare.state()
     bare.killed(direction, bare.stop(direction, r"SOURCE DELETE .*/machines/", "after"))
@@ -138,6 +146,7 @@ def test_what_no_move_leaves_behind_is_left_alone(bare):
     bare.finish(direction, before)
 
 
+@pytest.mark.sweep
 def test_an_object_that_is_added_after_the_copy_is_moved_too(bare):
     direction = bare.onward
     bare.killed(direction, bare.stop(direction, r"SOURCE PATCH .*/clusters/", "before", 3))
@@ -154,6 +163,7 @@ def identity(bare, side, value):
     bare.clusters[side].patch("secret", "incus-identity", {"data": {"value": base64.b64encode(value.encode()).decode()}})
 
 
+@pytest.mark.sweep
 def test_an_object_that_is_changed_after_the_copy_travels_as_it_is_now(bare):
     direction = bare.onward
     bare.killed(direction, bare.at(named("the first object is marked"), "before"))
@@ -162,6 +172,7 @@ def test_an_object_that_is_changed_after_the_copy_travels_as_it_is_now(bare):
     assert any(change.startswith("copy ") for change in done["changes"]), done
 
 
+@pytest.mark.sweep
 def test_a_change_that_would_be_lost_is_told(bare):
     direction, before = bare.onward, bare.state()
     bare.killed(direction, bare.stop(direction, r"SOURCE DELETE .*/machines/", "after"))
@@ -189,6 +200,7 @@ def elsewhere(bare, side):
     api.ask("DELETE", f"{api.collection(made)}/mgmt-1")
 
 
+@pytest.mark.sweep
 def test_another_namespaces_clusters_are_left_alone(bare):
     direction, before = bare.onward, bare.state()
     side = BEGINS[direction]
@@ -198,6 +210,7 @@ def test_another_namespaces_clusters_are_left_alone(bare):
         assert bare.apis[side].ask("GET", path) == found
 
 
+@pytest.mark.sweep
 def test_two_runs_at_once_do_it_once(bare):
     direction, before = bare.onward, bare.state()
     runs = [bare.start(direction), bare.start(direction)]
@@ -218,17 +231,16 @@ def test_a_cluster_that_a_person_has_paused_is_not_moved(bare):
     assert bare.state() == before
 
 
-if os.environ.get("K8SLAB_PIVOT_SWEEP"):
-
-    def test_every_write_of_a_move_can_be_the_last(bare):
-        """First how many there are, then each of them, before and after it reached the API server."""
-        direction = bare.onward
-        bare.gate.arm(Stop("^never$"))
-        assert not bare.run(direction).get("failed")
-        count = len(bare.gate.journal)
-        for nth in range(1, count + 1):
-            for moment in ("before", "after"):
-                direction, before = bare.onward, bare.state()
-                bare.killed(direction, Stop("", moment, nth))
-                done = bare.finish(direction, before)
-                print(f"{moment} write {nth} of {count}: {done['signature']}")
+@pytest.mark.every_write
+def test_every_write_of_a_move_can_be_the_last(bare):
+    """First how many there are, then each of them, before and after it reached the API server."""
+    direction = bare.onward
+    bare.gate.arm(Stop("^never$"))
+    assert not bare.run(direction).get("failed")
+    count = len(bare.gate.journal)
+    for nth in range(1, count + 1):
+        for moment in ("before", "after"):
+            direction, before = bare.onward, bare.state()
+            bare.killed(direction, Stop("", moment, nth))
+            done = bare.finish(direction, before)
+            print(f"{moment} write {nth} of {count}: {done['signature']}")

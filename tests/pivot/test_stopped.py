@@ -1,23 +1,14 @@
 """Moves of a real management cluster's objects that are killed; the same command again finishes each. Every place is in
 test_every_row.py, where it takes seconds."""
 
-import os
-
 import pytest
-from places import PLACES
+from places import stops
 
 REPRESENTATIVE = {"the Cluster is created": "after", "a machine is deleted": "after", "the class is marked": "after",
                   "the target's Cluster goes on": "before"}  # fmt: skip
 
 
-def stops():
-    for place in PLACES:
-        moments = ("before", "after") if os.environ.get("K8SLAB_PIVOT_SWEEP") else REPRESENTATIVE.get(place.name, "").split()
-        for moment in moments:
-            yield pytest.param(place, moment, id=f"{moment} {place.name}")
-
-
-@pytest.mark.parametrize(("place", "moment"), stops())
+@pytest.mark.parametrize(("place", "moment"), stops(REPRESENTATIVE))
 def test_a_killed_move_is_finished_by_the_same_command(bench, place, moment):
     fault = bench.at(place, moment)
     direction, before = bench.onward, bench.state()
