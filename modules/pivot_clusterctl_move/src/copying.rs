@@ -180,7 +180,8 @@ impl Copying<'_> {
         folder.begin()?;
         let (objects, source) = (folder.objects().display().to_string(), clusters.kubeconfig(Where::Source).display().to_string());
         let namespace = &clusters.step.target_cluster_namespace;
-        clusters.clusterctl(&["--kubeconfig", &source, "--namespace", namespace, "--to-directory", &objects]).await??;
+        let ended = clusters.clusterctl(&["--kubeconfig", &source, "--namespace", namespace, "--to-directory", &objects]).await?;
+        ended.map_err(|source| Error::NotCopied { source: Box::new(source) })?;
         let sides = clusters.sides().await?;
         let manifest = Manifest {
             direction: clusters.step.direction,

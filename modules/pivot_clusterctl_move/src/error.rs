@@ -21,6 +21,8 @@ pub(crate) enum Error {
     PausedByHand { paused: Vec<String>, kubeconfig: PathBuf },
     #[error("a move is open, and its copy in {} is {what}", path.display())]
     CopyLost { path: PathBuf, what: String, seen: Vec<String> },
+    #[error("what is to be moved could not be copied")]
+    NotCopied { source: Box<clusterctl::Error> },
     #[error("there is no copy of what is to be moved")]
     NoCopy,
     #[error("this is no state that a move leaves behind: {}", foreign.seen.first().map_or("", String::as_str))]
@@ -61,6 +63,10 @@ impl Explain for Error {
             Self::CopyLost { seen, .. } => Explanation::new("PIVOT_COPY_LOST")
                 .hint("bring the folder back from a backup, then run again; nothing was touched")
                 .detail(seen.join("\n")),
+            Self::NotCopied { source } => source.explain().hint(
+                "nothing has left the source; mend what clusterctl names, then run the same step again, which un-pauses what the copy has \
+                 paused",
+            ),
             Self::NoCopy => Explanation::new("PIVOT_NO_COPY").hint("run the step with flow_control_copy: true"),
             Self::Foreign { foreign, namespace, kubeconfigs } => {
                 let look = |kubeconfig: &PathBuf| {
