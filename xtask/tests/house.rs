@@ -58,6 +58,27 @@ fn generated_lines_are_not_too_long() {
     assert!(long.is_empty(), "write these option texts without a colon:\n{}", long.join("\n"));
 }
 
+/// A longer one has a second room that nobody has found yet.
+#[test]
+fn source_files_are_short() {
+    const MOST_LINES: usize = 450;
+    let mut long = Vec::new();
+    let mut seen = 0;
+    for (folder, _) in packages().values() {
+        for part in ["src", "tests"] {
+            sources(&folder.join(part), &mut |path| {
+                seen += 1;
+                let lines = fs::read_to_string(path).unwrap().lines().count();
+                if lines > MOST_LINES {
+                    long.push(format!("{}: {lines} lines", path.display()));
+                }
+            });
+        }
+    }
+    assert!(seen > 200, "the test has found the files: {seen}");
+    assert_eq!(long, Vec::<String>::new());
+}
+
 #[test]
 fn arrows_lead_down() {
     let packages = packages();

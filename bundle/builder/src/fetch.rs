@@ -66,7 +66,7 @@ impl Downloads {
             .redirect(policy)
             .connect_timeout(SILENCE)
             .read_timeout(SILENCE);
-        let failed = |error: reqwest::Error| Error::Download { url: "https".into(), reason: transport::cause(&error) };
+        let failed = |error: reqwest::Error| Error::Download { url: "https".into(), reason: converge::cause(&error) };
         Ok(Self { http: builder.build().map_err(failed)?, headers: HeaderMap::new(), https_only, pauses })
     }
 
@@ -184,7 +184,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn failed(url: &str, error: &reqwest::Error) -> Broken {
     let is_final = error.is_redirect();
-    let error = Error::Download { url: url.to_owned(), reason: transport::cause(error) };
+    let error = Error::Download { url: url.to_owned(), reason: converge::cause(error) };
     if is_final { Broken::Final(error) } else { Broken::Passing(error) }
 }
 

@@ -1,11 +1,10 @@
 //! Container images of registries, packed into archives that container runtimes import.
 
+mod token;
+
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use reqwest::{
-    Url,
-    header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue},
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -16,6 +15,7 @@ use crate::{
     reference::{ContentDigest, Reference},
     tools::run,
 };
+use token::authorization;
 
 /// The kinds of manifests that are understood. A registry answers with another kind only if it has no other.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -155,41 +155,6 @@ pub async fn pull(images: &[Image], archive: &Path) -> Result<(), Error> {
     run(tar.arg("--directory").arg(&layout).args(["oci-layout", "index.json"]).args(blobs))?;
     fs::rename(&unfinished, archive).map_err(Error::at(archive))?;
     fs::remove_dir_all(&layout).map_err(Error::at(&layout))
-}
-
-/// What a registry wants to be shown, if anything: most want a token, also from those who have no account.
-async fn authorization(downloads: &Downloads, reference: &Reference) -> Result<Option<HeaderValue>, Error> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<String>,
-        access_token: Option<String>,
-    }
-    let url = format!("{}://{}/v2/", downloads.scheme(), reference.registry);
-    let Some(challenge) = downloads.challenge(&url).await? else { return Ok(None) };
-    let Some(address) = token_address(&challenge, &reference.repository) else {
-        return Err(unexpected(&url, format!("it demands {challenge:?}")));
-    };
-    let answer = downloads.text(address.as_str()).await?;
-    let answer: Option<Answer> = serde_json::from_str(&answer).ok();
-    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
-    let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
-    let mut value = value.ok_or_else(|| unexpected(address.as_str(), "it has no token".into()))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
-}
-
-/// Where the token is that a registry demands.
-fn token_address(challenge: &str, repository: &str) -> Option<Url> {
-    let challenges = http_auth::parse_challenges(challenge).ok()?;
-    let bearer = challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))?;
-    let parameter = |name: &str| {
-        let found = bearer.params.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.to_unescaped())
-    };
-    let mut address = Url::parse(&parameter("realm")?).ok()?;
-    let service = parameter("service").map(|service| ("service", service));
-    address.query_pairs_mut().extend_pairs(service).append_pair("scope", &format!("repository:{repository}:pull"));
-    Some(address)
 }
 
 fn verify(url: &str, content: &str, expected: &ContentDigest) -> Result<(), Error> {
@@ -429,31 +394,5 @@ pub mod tests {
         let pulled = pull_from(open(image("v1", LAYER)), Vec::new(), None, folder.path());
         assert!(pulled.outcome.is_ok(), "{:?}", pulled.outcome);
         assert_eq!(pulled.requests, ["/v2/", "manifests/v1", "manifests/manifest", "blobs/layer from 10"]);
-    }
-
-    #[test]
-    fn tokens_are_where_the_challenge_says() {
-        let scope = "scope=repository%3Alab%2Ftool%3Apull";
-        for (case, challenge, expected) in [
-            (
-                "with a service",
-                r#"Bearer realm="https://r.example/auth",service="r.example""#,
-                Some("https://r.example/auth?service=r.example&"),
-            ),
-            (
-                "with a scope of its own",
-                r#"bearer realm="https://r.example/token",service="r",scope="repository:user/image:pull""#,
-                Some("https://r.example/token?service=r&"),
-            ),
-            ("with nothing else", r#"Bearer realm="https://r.example/token""#, Some("https://r.example/token?")),
-            ("after another", r#"Basic realm="r", Bearer realm="https://r.example/token""#, Some("https://r.example/token?")),
-            ("another alone", r#"Basic realm="r""#, None),
-            ("without an address", r#"Bearer service="r""#, None),
-            ("no address", r#"Bearer realm="r""#, None),
-            ("no challenge", "<html>", None),
-        ] {
-            let address = token_address(challenge, "lab/tool").map(String::from);
-            assert_eq!(address, expected.map(|expected| format!("{expected}{scope}")), "{case}");
-        }
     }
 }

@@ -72,7 +72,7 @@ options:
     type: str
   clusterctl_dest_filename:
     description:
-      - Its name in the folder.
+      - Name that clusterctl gets in the folder.
     type: str
     default: clusterctl
   clusterctl_enabled:
@@ -154,7 +154,7 @@ options:
     type: str
   helm_dest_filename:
     description:
-      - Its name in the folder.
+      - Name that Helm gets in the folder.
     type: str
     default: helm
   helm_enabled:
@@ -202,7 +202,7 @@ options:
     type: str
   k3s_dest_filename:
     description:
-      - Its name in the folder.
+      - Name that k3s gets in the folder.
     type: str
     default: k3s
   k3s_enabled:
@@ -251,7 +251,7 @@ options:
     type: str
   kubectl_dest_filename:
     description:
-      - Its name in the folder.
+      - Name that kubectl gets in the folder.
     type: str
     default: kubectl
   kubectl_enabled:

@@ -304,7 +304,7 @@ secrets:
       type: bool
     namespace:
       description:
-        - Its namespace.
+        - Namespace of the Secret.
       returned: success
       type: str
   description:

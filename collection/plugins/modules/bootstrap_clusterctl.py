@@ -73,11 +73,6 @@ options:
         Where clusterctl's configuration is written; C(clusterctl.yaml) in
         O(staging_dir) if unset.
     type: path
-  container_ifname:
-    description:
-      - Interface of the instance whose IPv4 address the cluster is reached by.
-    type: str
-    default: eth0
   enabled:
     description:
       - Whether the step does anything at all.
@@ -167,6 +162,14 @@ options:
       - Name of the instance that carries the bootstrap cluster.
     type: str
     default: capi-bootstrap-0
+  internal_ifname:
+    description:
+      - Interface on the internal network, inside the instance.
+      - The cluster is reached by its IPv4 address.
+    type: str
+    default: eth0
+    aliases:
+      - container_ifname
   kubeconfig_path:
     description:
       - >-
@@ -297,7 +300,7 @@ providers:
   contains:
     name:
       description:
-        - Its name.
+        - Name of the provider.
       returned: success
       type: str
     type:
@@ -307,7 +310,7 @@ providers:
       type: str
     version:
       description:
-        - Its version.
+        - Version of the provider that is installed.
       returned: success
       type: str
   description:

@@ -28,7 +28,7 @@ options:
     default: false
   bin_mode:
     description:
-      - Its mode there.
+      - Mode of the k3s program in the instance.
     type: str
     default: "0755"
   bundle:
@@ -96,16 +96,19 @@ options:
       - Name of k3s in that folder.
     type: str
     default: k3s
-  ifname:
-    description:
-      - Interface of the instance whose addresses are the node's.
-    type: str
-    default: eth0
   instance_name:
     description:
       - Name of the instance.
     type: str
     default: capi-bootstrap-0
+  internal_ifname:
+    description:
+      - Interface on the internal network, inside the instance.
+      - Its addresses become the node's.
+    type: str
+    default: eth0
+    aliases:
+      - ifname
   lxd_socket_path:
     description:
       - LXD's unix socket, as a path or as `unix:` with a path.
@@ -225,7 +228,7 @@ k3s:
   contains:
     binary_sha256:
       description:
-        - The SHA-256 of its program.
+        - SHA-256 of the k3s program in the instance.
       returned: success
       type: str
     node:
@@ -256,7 +259,7 @@ k3s:
       type: bool
     version:
       description:
-        - Its version.
+        - Version that k3s tells.
       returned: success
       type: str
   description:

@@ -126,7 +126,7 @@ options:
     default: mgmt-1
   target_cluster_namespace:
     description:
-      - Its namespace.
+      - Namespace of the management cluster.
     type: str
     default: capi-clusters
   target_kubeconfig_path:
@@ -161,7 +161,7 @@ artifacts:
   contains:
     path:
       description:
-        - Their folder.
+        - Folder of the artifacts.
       returned: success
       type: str
     removed:

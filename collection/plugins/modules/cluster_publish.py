@@ -175,7 +175,7 @@ load_balancer:
   contains:
     addresses:
       description:
-        - Its addresses.
+        - Addresses of the load balancer.
       elements: str
       returned: success
       type: list

@@ -42,12 +42,12 @@ options:
     suboptions:
       name:
         description:
-          - Its name.
+          - Name of the workload.
         type: str
         required: true
       namespace:
         description:
-          - Its namespace.
+          - Namespace of the workload.
         type: str
         required: true
   deployments:
@@ -59,12 +59,12 @@ options:
     suboptions:
       name:
         description:
-          - Its name.
+          - Name of the workload.
         type: str
         required: true
       namespace:
         description:
-          - Its namespace.
+          - Namespace of the workload.
         type: str
         required: true
   enabled:
@@ -198,7 +198,7 @@ cluster:
           type: bool
         name:
           description:
-            - Its name.
+            - Name of the Machine.
           returned: success
           type: str
         node:
@@ -217,18 +217,18 @@ cluster:
           returned: success
           type: str
       description:
-        - Its machines.
+        - Machines of the cluster.
       elements: dict
       returned: success
       type: list
     name:
       description:
-        - Its name.
+        - Name of the cluster.
       returned: success
       type: str
     namespace:
       description:
-        - Its namespace.
+        - Namespace of the Cluster object.
       returned: success
       type: str
     version:

@@ -220,27 +220,28 @@ release:
   contains:
     chart:
       description:
-        - Its chart.
+        - Name of the chart.
       returned: success
       type: str
     chart_version:
       description:
-        - Its chart's version.
+        - Version of the chart.
       returned: success
       type: str
     name:
       description:
-        - Its name.
+        - Name of the release.
       returned: success
       type: str
     namespace:
       description:
-        - Its namespace.
+        - Namespace of the release.
       returned: success
       type: str
     revision:
       description:
-        - Its revision; nothing if it is not installed.
+        - Revision that is installed.
+        - It is empty if none is.
       returned: success
       type: int
     tests_passed:

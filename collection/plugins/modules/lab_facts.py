@@ -167,7 +167,7 @@ lab:
       contains:
         name:
           description:
-            - Its name.
+            - Name of the cluster.
           returned: success
           type: str
         namespace:

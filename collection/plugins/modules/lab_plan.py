@@ -100,7 +100,7 @@ options:
         default: v1.35.0
       name:
         description:
-          - Its name.
+          - Name of the cluster.
         type: str
         required: true
       namespace:
@@ -135,7 +135,7 @@ options:
         type: str
       worker_count:
         description:
-          - Its workers.
+          - How many worker nodes it has.
         type: int
         default: 1
   opt_root:
@@ -167,7 +167,7 @@ options:
         default: v1.35.0
       name:
         description:
-          - Its name.
+          - Name of the cluster.
         type: str
         required: true
       namespace:
@@ -202,7 +202,7 @@ options:
         type: str
       worker_count:
         description:
-          - Its workers.
+          - How many worker nodes it has.
         type: int
         default: 1
 attributes:
@@ -245,7 +245,7 @@ clusters:
   contains:
     control_plane_count:
       description:
-        - Its control plane nodes.
+        - How many control plane nodes it has.
       returned: success
       type: int
     kubeconfig_path:
@@ -265,7 +265,7 @@ clusters:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the cluster.
       returned: success
       type: str
     namespace:
@@ -309,7 +309,7 @@ clusters:
       type: str
     worker_count:
       description:
-        - Its workers.
+        - How many worker nodes it has.
       returned: success
       type: int
   description:
@@ -344,7 +344,7 @@ management_cluster:
   contains:
     control_plane_count:
       description:
-        - Its control plane nodes.
+        - How many control plane nodes it has.
       returned: success
       type: int
     kubeconfig_path:
@@ -364,7 +364,7 @@ management_cluster:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the cluster.
       returned: success
       type: str
     namespace:
@@ -408,7 +408,7 @@ management_cluster:
       type: str
     worker_count:
       description:
-        - Its workers.
+        - How many worker nodes it has.
       returned: success
       type: int
   description:
@@ -429,7 +429,7 @@ workload_clusters:
   contains:
     control_plane_count:
       description:
-        - Its control plane nodes.
+        - How many control plane nodes it has.
       returned: success
       type: int
     kubeconfig_path:
@@ -449,7 +449,7 @@ workload_clusters:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the cluster.
       returned: success
       type: str
     namespace:
@@ -493,7 +493,7 @@ workload_clusters:
       type: str
     worker_count:
       description:
-        - Its workers.
+        - How many worker nodes it has.
       returned: success
       type: int
   description:

@@ -85,6 +85,14 @@ options:
     choices:
       - server
       - alias
+  internal_ifname:
+    description:
+      - Interface on the internal network, inside the instance.
+      - The step waits for its addresses.
+    type: str
+    default: eth0
+    aliases:
+      - readiness_ifname
   lxd_socket_path:
     description:
       - LXD's unix socket, as a path or as `unix:` with a path.
@@ -117,11 +125,6 @@ options:
     choices:
       - ipv4
       - ipv6
-  readiness_ifname:
-    description:
-      - Interface whose addresses are waited for.
-    type: str
-    default: eth0
   state:
     description:
       - What the instance should be.
@@ -221,7 +224,7 @@ instance:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the instance.
       returned: success
       type: str
     profiles:
@@ -232,12 +235,12 @@ instance:
       type: list
     project:
       description:
-        - Its project.
+        - LXD project of the instance.
       returned: success
       type: str
     status:
       description:
-        - Its status.
+        - Status that LXD tells, such as V(Running).
       returned: success
       type: str
   description:

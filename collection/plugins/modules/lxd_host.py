@@ -270,7 +270,7 @@ bridge:
       type: int
     name:
       description:
-        - Its name.
+        - Name of the bridge.
       returned: success
       type: str
     uplink:
@@ -322,17 +322,17 @@ snap:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the snap.
       returned: success
       type: str
     revision:
       description:
-        - Its revision.
+        - Revision of the snap.
       returned: success
       type: str
     version:
       description:
-        - Its version.
+        - Version of the snap.
       returned: success
       type: str
   description:

@@ -156,7 +156,7 @@ networks:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the network.
       returned: success
       type: str
     patched_keys:

@@ -219,7 +219,7 @@ profiles:
       type: bool
     name:
       description:
-        - Its name.
+        - Name of the profile.
       returned: success
       type: str
   description:

@@ -136,7 +136,7 @@ project:
   contains:
     config:
       description:
-        - Its features and restrictions.
+        - Features and restrictions of the project.
       returned: success
       type: dict
     created:
@@ -146,7 +146,7 @@ project:
       type: bool
     name:
       description:
-        - Its name.
+        - Name of the project.
       returned: success
       type: str
   description:

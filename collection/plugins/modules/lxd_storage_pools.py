@@ -151,7 +151,7 @@ pools:
       type: str
     name:
       description:
-        - Its name.
+        - Name of the pool.
       returned: success
       type: str
     patched_keys:
@@ -167,7 +167,7 @@ pools:
       type: str
     status:
       description:
-        - Its status.
+        - Status that LXD tells, such as V(Created).
       returned: success
       type: str
   description:

@@ -15,6 +15,7 @@ mod path;
 mod progress;
 mod reference;
 mod report;
+mod run;
 mod step;
 mod yaml;
 
@@ -22,7 +23,8 @@ pub use cli::{Entry, main, main_of};
 pub use options::{Kind, OptionError, OptionSpec, OptionTable};
 pub use reference::{Format, Reference, RoleTask};
 pub use report::{Report, Stage};
-pub use step::{Converged, Run, Step, seen};
+pub use run::Run;
+pub use step::{Converged, Step, seen};
 
 /// The version that every step reports: the collection's own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

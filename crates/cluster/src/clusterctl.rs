@@ -3,7 +3,7 @@
 use std::{env, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use converge::{Explain, Explanation, Secret};
-use host::Root;
+use host::{CommandError, Root};
 
 /// The external program, and what it works with.
 #[derive(Clone, Debug)]
@@ -79,8 +79,8 @@ impl Explain for Error {
         let explanation = self.source.explain();
         match (&self.source, self.meaning()) {
             (_, Some((_, code, hint))) => explanation.with_code(code).with_hint(*hint),
-            (host::Error::CommandFailed { .. }, None) => explanation.with_code("CLUSTERCTL_FAILED"),
-            (host::Error::CommandTimeout { .. }, None) => explanation.with_code("CLUSTERCTL_TIMEOUT"),
+            (host::Error::Command(CommandError::Failed { .. }), None) => explanation.with_code("CLUSTERCTL_FAILED"),
+            (host::Error::Command(CommandError::Timeout { .. }), None) => explanation.with_code("CLUSTERCTL_TIMEOUT"),
             _ => explanation,
         }
     }

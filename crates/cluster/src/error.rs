@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use converge::{Explain, Explanation, WaitError};
+use converge::{Explain, Explanation, WaitError, cause};
 use kube::core::{Status, response::reason};
 
 /// What can go wrong between a step and a cluster.
@@ -165,7 +165,7 @@ impl Error {
 
     /// A request that got no answer. Which layer gave up tells what is wrong, and each wraps the one below in its own way.
     fn broken(error: &kube::Error, server: String) -> Self {
-        let reason = innermost(error);
+        let reason = cause(error);
         let mut layer: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(error) = layer {
             let io = error.downcast_ref::<io::Error>();
@@ -204,15 +204,6 @@ impl Error {
 /// The name in `conflict with "kubectl" using v1`.
 fn manager(message: &str) -> String {
     message.split('"').nth(1).unwrap_or(message).to_owned()
-}
-
-/// What happened in the end: outer errors only say where.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
 }
 
 impl Explain for Error {

@@ -137,6 +137,16 @@ impl Explanation {
     }
 }
 
+/// What happened in the end. The outer errors of a library often only say where.
+#[must_use]
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use converge::Secret;
-use host::Root;
+use host::{CommandError, Root};
 use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
@@ -193,8 +193,8 @@ impl<'a> Helm<'a> {
         let act = format!("{act} {}/{}", self.target.namespace, self.target.name);
         match ended {
             Ok(output) => Ok(output.stdout),
-            Err(host::Error::CommandFailed { tail, .. }) => Err(Error::failed(&act, &self.secrets.hide(&tail))),
-            Err(source @ host::Error::CommandTimeout { .. }) => Err(Error::Timeout { act, source }),
+            Err(host::Error::Command(CommandError::Failed { tail, .. })) => Err(Error::failed(&act, &self.secrets.hide(&tail))),
+            Err(source @ host::Error::Command(CommandError::Timeout { .. })) => Err(Error::Timeout { act, source }),
             Err(error) => Err(error.into()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
+use converge::{Explain, Explanation};
 use reqwest::{
     StatusCode, Url,
     redirect::{Attempt, Policy},
@@ -39,7 +40,7 @@ impl Downloads {
             Some(objection) => attempt.error(objection),
         });
         let builder = transport::web_client().https_only(true).redirect(policy).connect_timeout(silence).read_timeout(silence);
-        let failed = |error: reqwest::Error| Error::Download { url: "https".into(), reason: transport::cause(&error) };
+        let failed = |error: reqwest::Error| DownloadError::Failed { url: "https".into(), reason: converge::cause(&error) };
         Ok(Self { http: builder.build().map_err(failed)? })
     }
 
@@ -73,14 +74,14 @@ impl Downloads {
     }
 
     async fn stream(&self, url: &str, limit: u64, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let failed = |error: reqwest::Error| Error::Download { url: url.to_owned(), reason: transport::cause(&error) };
-        let too_large = || Error::DownloadSize { url: url.to_owned(), limit };
+        let failed = |error: reqwest::Error| DownloadError::Failed { url: url.to_owned(), reason: converge::cause(&error) };
+        let too_large = || DownloadError::TooLarge { url: url.to_owned(), limit };
         let mut response = self.http.get(url).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {
-            return Err(Error::DownloadStatus { url: url.to_owned(), status: response.status().as_u16() });
+            return Err(DownloadError::Status { url: url.to_owned(), status: response.status().as_u16() }.into());
         }
         if response.content_length().is_some_and(|length| length > limit) {
-            return Err(too_large());
+            return Err(too_large().into());
         }
         let mut left = limit;
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -107,8 +108,8 @@ async fn retry<T>(fetch: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error>
 /// Whether the same request may go well a moment later.
 fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Download { .. } => true,
-        Error::DownloadStatus { status, .. } => *status >= 500 || [408, 429].contains(status),
+        Error::Download(DownloadError::Failed { .. }) => true,
+        Error::Download(DownloadError::Status { status, .. }) => *status >= 500 || [408, 429].contains(status),
         _ => false,
     }
 }
@@ -119,6 +120,50 @@ fn objection(followed: usize, next: &Url) -> Option<String> {
         return Some(format!("the server sends the client on to {next}, which is not https"));
     }
     (followed > REDIRECTS).then(|| format!("the server sends the client on more than {REDIRECTS} times"))
+}
+
+/// Why a download did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// It broke off, however often it was tried.
+    #[error("{url} cannot be downloaded: {reason}")]
+    Failed {
+        /// The address.
+        url: String,
+        /// The library's words.
+        reason: String,
+    },
+    /// The server said no.
+    #[error("{url} answers with status {status}")]
+    Status {
+        /// The address.
+        url: String,
+        /// The status code.
+        status: u16,
+    },
+    /// There is more than there should be.
+    #[error("{url} has more than {} MiB", limit >> 20)]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// How many bytes are taken.
+        limit: u64,
+    },
+}
+
+impl Explain for DownloadError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Failed { .. } => Explanation::new("DOWNLOAD_FAILED")
+                .hint("the machine may need a proxy (https_proxy, by the task's environment), or take the file from a folder"),
+            Self::Status { .. } => {
+                Explanation::new("DOWNLOAD_STATUS").hint("look at version and URL: the file may not exist there")
+            }
+            Self::TooLarge { .. } => {
+                Explanation::new("DOWNLOAD_TOO_LARGE").hint("the URL may lead to something else than the tool")
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -140,14 +185,14 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        let status = |status| Error::DownloadStatus { url: String::new(), status };
+        let status = |status| Error::from(DownloadError::Status { url: String::new(), status });
         for (error, passing) in [
             (status(404), false),
             (status(403), false),
             (status(429), true),
             (status(503), true),
-            (Error::Download { url: String::new(), reason: "connection reset".into() }, true),
-            (Error::DownloadSize { url: String::new(), limit: 1 }, false),
+            (DownloadError::Failed { url: String::new(), reason: "connection reset".into() }.into(), true),
+            (DownloadError::TooLarge { url: String::new(), limit: 1 }.into(), false),
             (Error::Symlink { path: "/x".into() }, false),
         ] {
             assert_eq!(is_passing(&error), passing, "{error:?}");

@@ -3,12 +3,13 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use converge::{Explain, Explanation, WaitError};
 
-use crate::beneath::Lost;
+#[cfg(feature = "download")]
+use crate::download::DownloadError;
+use crate::{beneath::Lost, execute::CommandError, kernel::KernelError, package::PackageError};
 
 /// What can go wrong between a step and its machine.
 #[derive(Debug, thiserror::Error)]
@@ -63,105 +64,22 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A program is not installed.
-    #[error("the program {program} is not there")]
-    CommandMissing {
-        /// Its name.
-        program: String,
-    },
-    /// A program is for another kind of machine.
-    #[error("{program} cannot run on this kind of machine")]
-    CommandFormat {
-        /// Its path.
-        program: String,
-    },
-    /// A process could not be started.
-    #[error("`{command}` cannot be started")]
-    CommandNotStarted {
-        /// The command line.
-        command: String,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// A process ended badly.
-    #[error("`{command}` ended with {status}")]
-    CommandFailed {
-        /// The command line.
-        command: String,
-        /// Its exit status or signal.
-        status: String,
-        /// Its last words.
-        tail: String,
-    },
-    /// A process took too long and was ended.
-    #[error("`{command}` did not end within {} s", deadline.as_secs())]
-    CommandTimeout {
-        /// The command line.
-        command: String,
-        /// How long it was waited for.
-        deadline: Duration,
-    },
+    /// A program could not be run to a good end.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// Another run does not end.
     #[error(transparent)]
     Locked(#[from] WaitError),
-    /// Another package manager is at work.
+    /// A package could not be installed.
     #[error(transparent)]
-    AptLocked(WaitError),
-    /// APT knows no such package.
-    #[error("APT knows no package {}", packages.join(", "))]
-    PackageUnknown {
-        /// The packages.
-        packages: Vec<String>,
-    },
-    /// The running kernel has no such module.
-    #[error("the running kernel has no module {module}")]
-    ModuleMissing {
-        /// The module.
-        module: String,
-    },
-    /// The running kernel has no such parameter.
-    #[error("the running kernel has no parameter {key}")]
-    SysctlUnknown {
-        /// The parameter.
-        key: String,
-    },
-    /// The kernel does not take the value.
-    #[error("the kernel does not take {key} = {value}")]
-    SysctlRefused {
-        /// The parameter.
-        key: String,
-        /// The value.
-        value: String,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// A download did not succeed, however often it was tried.
+    Package(#[from] PackageError),
+    /// The running kernel lacks something, or refuses it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A download did not succeed.
     #[cfg(feature = "download")]
-    #[error("{url} cannot be downloaded: {reason}")]
-    Download {
-        /// The address.
-        url: String,
-        /// The library's words, or the server's status.
-        reason: String,
-    },
-    /// The server said no.
-    #[cfg(feature = "download")]
-    #[error("{url} answers with status {status}")]
-    DownloadStatus {
-        /// The address.
-        url: String,
-        /// The status code.
-        status: u16,
-    },
-    /// There is more than there should be.
-    #[cfg(feature = "download")]
-    #[error("{url} has more than {} MiB", limit >> 20)]
-    DownloadSize {
-        /// The address.
-        url: String,
-        /// How many bytes are taken.
-        limit: u64,
-    },
+    #[error(transparent)]
+    Download(#[from] DownloadError),
 }
 
 impl Error {
@@ -200,40 +118,12 @@ impl Explain for Error {
             Self::AccountUnknown { .. } => {
                 Explanation::new("ACCOUNT_UNKNOWN").hint("create the account first, or name another owner and group")
             }
-            Self::CommandMissing { .. } => Explanation::new("COMMAND_MISSING").hint("install the package that brings it"),
-            Self::CommandFormat { .. } => {
-                Explanation::new("EXEC_FORMAT").hint("the file is for another CPU architecture, or damaged; look at it with `file`")
-            }
-            Self::CommandNotStarted { .. } => Explanation::new("COMMAND_FAILED"),
-            Self::CommandFailed { tail, .. } => Explanation::new("COMMAND_FAILED").detail(tail.as_str()),
-            Self::CommandTimeout { .. } => {
-                Explanation::new("COMMAND_TIMEOUT").hint("run the command by hand to see what it waits for")
-            }
+            Self::Command(error) => error.explain(),
             Self::Locked(error) => error.explain().with_hint("look what the other run waits for, then run again"),
-            Self::AptLocked(error) => {
-                error.explain().with_code("APT_LOCKED").with_hint("unattended-upgrades may be at work; run again when it is done")
-            }
-            Self::PackageUnknown { .. } => Explanation::new("PACKAGE_NOT_FOUND")
-                .hint("look for it with `apt-cache policy`; its repository may not be configured"),
-            Self::ModuleMissing { .. } => Explanation::new("MODULE_NOT_FOUND")
-                .hint("the kernel was upgraded without a reboot, or its package of extra modules is not installed"),
-            Self::SysctlUnknown { .. } => {
-                Explanation::new("SYSCTL_NOT_FOUND").hint("the module that brings it is not loaded; add it to extra_kernel_modules")
-            }
-            Self::SysctlRefused { .. } => {
-                Explanation::new("SYSCTL_REFUSED").hint("in a container, the parameters of the whole machine are set on its host")
-            }
+            Self::Package(error) => error.explain(),
+            Self::Kernel(error) => error.explain(),
             #[cfg(feature = "download")]
-            Self::Download { .. } => Explanation::new("DOWNLOAD_FAILED")
-                .hint("the machine may need a proxy (https_proxy, by the task's environment), or take the file from a folder"),
-            #[cfg(feature = "download")]
-            Self::DownloadStatus { .. } => {
-                Explanation::new("DOWNLOAD_STATUS").hint("look at version and URL: the file may not exist there")
-            }
-            #[cfg(feature = "download")]
-            Self::DownloadSize { .. } => {
-                Explanation::new("DOWNLOAD_TOO_LARGE").hint("the URL may lead to something else than the tool")
-            }
+            Self::Download(error) => error.explain(),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use converge::Secret;
+use converge::{Explain, Explanation, Secret};
 use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process_group},
@@ -172,15 +172,15 @@ impl Command {
         };
         let Ok(ended) = tokio::time::timeout(self.deadline, run).await else {
             stop(&mut child).await;
-            return Err(Error::CommandTimeout { command: self.to_string(), deadline: self.deadline });
+            return Err(CommandError::Timeout { command: self.to_string(), deadline: self.deadline }.into());
         };
-        let status = ended.map_err(|source| Error::CommandNotStarted { command: self.to_string(), source })?;
+        let status = ended.map_err(|source| CommandError::NotStarted { command: self.to_string(), source })?;
         let (stdout, stderr) = (stdout.into_inner(), stderr.into_inner());
         if status.success() {
             return Ok(Output { stdout, stderr });
         }
         let words = if stderr.trim().is_empty() { &stdout } else { &stderr };
-        Err(Error::CommandFailed { command: self.to_string(), status: status.to_string(), tail: tail(words) })
+        Err(CommandError::Failed { command: self.to_string(), status: status.to_string(), tail: tail(words) }.into())
     }
 
     /// What the process is to read. One that ends without reading it all says why by its exit status.
@@ -192,12 +192,12 @@ impl Command {
         }
     }
 
-    fn not_started(&self, error: io::Error) -> Error {
+    fn not_started(&self, error: io::Error) -> CommandError {
         let command = self.to_string();
         match Errno::from_io_error(&error) {
-            Some(Errno::NOENT) => Error::CommandMissing { program: self.program.to_string_lossy().into_owned() },
-            Some(Errno::NOEXEC) => Error::CommandFormat { program: self.program.to_string_lossy().into_owned() },
-            _ => Error::CommandNotStarted { command, source: error },
+            Some(Errno::NOENT) => CommandError::Missing { program: self.program.to_string_lossy().into_owned() },
+            Some(Errno::NOEXEC) => CommandError::Format { program: self.program.to_string_lossy().into_owned() },
+            _ => CommandError::NotStarted { command, source: error },
         }
     }
 }
@@ -238,6 +238,63 @@ async fn stop(child: &mut Child) {
 fn tail(words: &str) -> String {
     let lines: Vec<_> = words.trim_end().lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// Why a program was not run to a good end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The program is not installed.
+    #[error("the program {program} is not there")]
+    Missing {
+        /// Its name.
+        program: String,
+    },
+    /// The program is for another kind of machine.
+    #[error("{program} cannot run on this kind of machine")]
+    Format {
+        /// Its path.
+        program: String,
+    },
+    /// The process could not be started.
+    #[error("`{command}` cannot be started")]
+    NotStarted {
+        /// The command line.
+        command: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The process ended badly.
+    #[error("`{command}` ended with {status}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Its exit status or signal.
+        status: String,
+        /// Its last words.
+        tail: String,
+    },
+    /// The process took too long and was ended.
+    #[error("`{command}` did not end within {} s", deadline.as_secs())]
+    Timeout {
+        /// The command line.
+        command: String,
+        /// How long it was waited for.
+        deadline: Duration,
+    },
+}
+
+impl Explain for CommandError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Missing { .. } => Explanation::new("COMMAND_MISSING").hint("install the package that brings it"),
+            Self::Format { .. } => {
+                Explanation::new("EXEC_FORMAT").hint("the file is for another CPU architecture, or damaged; look at it with `file`")
+            }
+            Self::NotStarted { .. } => Explanation::new("COMMAND_FAILED"),
+            Self::Failed { tail, .. } => Explanation::new("COMMAND_FAILED").detail(tail.as_str()),
+            Self::Timeout { .. } => Explanation::new("COMMAND_TIMEOUT").hint("run the command by hand to see what it waits for"),
+        }
+    }
 }
 
 #[cfg(test)]

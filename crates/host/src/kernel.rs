@@ -2,8 +2,11 @@
 
 use std::{
     cell::OnceCell,
+    io,
     path::{Path, PathBuf},
 };
+
+use converge::{Explain, Explanation};
 
 use crate::{Error, Root, layered};
 
@@ -122,6 +125,48 @@ fn last_part(path: &str) -> &str {
 /// Dashes and underscores are one to the kernel.
 fn same(one: &str, other: &str) -> bool {
     one.replace('-', "_") == other.replace('-', "_")
+}
+
+/// What the running kernel lacks or refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// It has no such module.
+    #[error("the running kernel has no module {module}")]
+    NoModule {
+        /// The module.
+        module: String,
+    },
+    /// It has no such parameter.
+    #[error("the running kernel has no parameter {key}")]
+    NoParameter {
+        /// The parameter.
+        key: String,
+    },
+    /// It does not take the value.
+    #[error("the kernel does not take {key} = {value}")]
+    Refused {
+        /// The parameter.
+        key: String,
+        /// The value.
+        value: String,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl Explain for KernelError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoModule { .. } => Explanation::new("MODULE_NOT_FOUND")
+                .hint("the kernel was upgraded without a reboot, or its package of extra modules is not installed"),
+            Self::NoParameter { .. } => {
+                Explanation::new("SYSCTL_NOT_FOUND").hint("the module that brings it is not loaded; add it to extra_kernel_modules")
+            }
+            Self::Refused { .. } => {
+                Explanation::new("SYSCTL_REFUSED").hint("in a container, the parameters of the whole machine are set on its host")
+            }
+        }
+    }
 }
 
 #[cfg(test)]

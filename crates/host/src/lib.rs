@@ -32,7 +32,7 @@ pub mod unit;
 
 pub use account::Owner;
 pub use error::Error;
-pub use execute::{Command, Output};
+pub use execute::{Command, CommandError, Output};
 pub use lock::HostLock;
 pub use os::OsRelease;
 pub use replacement::{Replacement, Sealed};

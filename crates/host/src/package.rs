@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use converge::{Change, Wait};
+use converge::{Change, Explain, Explanation, Wait, WaitError};
 use serde_json::{Value, json};
 
-use crate::{Command, Error, Root};
+use crate::{Command, CommandError, Error, Root};
 
 /// The form of a package's name in options.
 pub const NAME: &str = "^[a-z0-9][a-z0-9+.-]+$";
@@ -108,14 +108,14 @@ async fn run(command: &Command) -> Result<(), Error> {
     let lock = Wait::for_condition("APT: the package manager's lock", LOCK_DEADLINE);
     let attempt = async || match command.execute().await {
         Ok(_) => Ok(Ok(())),
-        Err(Error::CommandFailed { tail, .. }) if is_locked(&tail) => Ok(Err(holder(&tail))),
-        Err(Error::CommandFailed { tail, .. }) if !unknown(&tail).is_empty() => {
-            Err(Error::PackageUnknown { packages: unknown(&tail) })
+        Err(Error::Command(CommandError::Failed { tail, .. })) if is_locked(&tail) => Ok(Err(holder(&tail))),
+        Err(Error::Command(CommandError::Failed { tail, .. })) if !unknown(&tail).is_empty() => {
+            Err(PackageError::Unknown { packages: unknown(&tail) }.into())
         }
         Err(error) => Err(error),
     };
     match lock.until(attempt).await {
-        Err(Error::Locked(over)) => Err(Error::AptLocked(over)),
+        Err(Error::Locked(over)) => Err(PackageError::Locked(over).into()),
         outcome => outcome,
     }
 }
@@ -137,6 +137,32 @@ fn unknown(words: &str) -> Vec<String> {
         rest.map(str::to_owned)
     };
     words.lines().filter_map(name).collect()
+}
+
+/// Why a package was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// Another package manager is at work.
+    #[error(transparent)]
+    Locked(WaitError),
+    /// APT knows no such package.
+    #[error("APT knows no package {}", packages.join(", "))]
+    Unknown {
+        /// The packages.
+        packages: Vec<String>,
+    },
+}
+
+impl Explain for PackageError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Locked(error) => {
+                error.explain().with_code("APT_LOCKED").with_hint("unattended-upgrades may be at work; run again when it is done")
+            }
+            Self::Unknown { .. } => Explanation::new("PACKAGE_NOT_FOUND")
+                .hint("look for it with `apt-cache policy`; its repository may not be configured"),
+        }
+    }
 }
 
 #[cfg(test)]

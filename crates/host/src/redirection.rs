@@ -12,7 +12,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::{Command, Error, Root};
+use crate::{Command, CommandError, Error, Root};
 
 /// A rule that sends connections elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub async fn all(root: &Root) -> Result<Vec<Redirection>, Error> {
 async fn said_by(command: Command) -> Result<Option<String>, Error> {
     match command.execute().await {
         Ok(output) => Ok(Some(output.stdout)),
-        Err(Error::CommandMissing { .. }) => Ok(None),
+        Err(Error::Command(CommandError::Missing { .. })) => Ok(None),
         Err(error) => Err(error),
     }
 }

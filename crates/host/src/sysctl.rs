@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Root, layered, root::is_absent};
+use crate::{Error, Root, kernel::KernelError, layered, root::is_absent};
 
 /// Read after all others by `sysctl --system`.
 const LAST: &str = "/etc/sysctl.conf";
@@ -48,7 +48,8 @@ pub fn read(root: &Root, key: &str) -> Result<Option<String>, Error> {
 pub fn write(root: &Root, key: &str, value: &str) -> Result<(), Error> {
     root.set(path(key), value).map_err(|source| {
         let (key, value) = (key.to_owned(), value.to_owned());
-        if is_absent(&source) { Error::SysctlUnknown { key } } else { Error::SysctlRefused { key, value, source } }
+        let error = if is_absent(&source) { KernelError::NoParameter { key } } else { KernelError::Refused { key, value, source } };
+        error.into()
     })
 }
 

@@ -7,6 +7,9 @@ pub const NETWORK: &str = "^[a-z][a-z0-9_-]{0,14}$";
 /// An instance: its name is a host name.
 pub const INSTANCE: &str = "^[a-z][a-z0-9-]{0,62}$";
 
+/// An interface inside an instance.
+pub const INTERFACE: &str = "^[A-Za-z0-9._-]{1,15}$";
+
 /// A namespace of Kubernetes.
 pub const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
 

@@ -22,6 +22,11 @@ const DESCRIPTIONS: [(&str, &str); 4] = [
     (WORKER, "k8slab: worker node"),
 ];
 
+/// The profiles' names in the order in which they are made.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DESCRIPTIONS.iter().map(|(name, _)| *name)
+}
+
 /// Whether a profile of this name and description is one of the lab's.
 #[must_use]
 pub fn is_ours(name: &str, description: &str) -> bool {

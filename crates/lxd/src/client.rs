@@ -6,17 +6,17 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use converge::Wait;
+use converge::{Wait, cause};
 use reqwest::{
     Method, StatusCode, Url,
     header::{ETAG, HeaderMap, IF_MATCH},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use transport::cause;
 
 use crate::{
     Error, Object, Server,
+    error::if_there,
     exchange::{Limits, Reply},
     operation,
 };
@@ -125,11 +125,7 @@ impl Client {
 
     /// An object that may not be there.
     pub async fn find<T: Object>(&self, name: &str) -> Result<Option<Tagged<T>>, Error> {
-        match self.get(&path::<T>(name)).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        if_there(self.get(&path::<T>(name)).await)
     }
 
     /// An object that may not be there. One that another run is making at the moment is waited for.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use converge::cause;
 use futures_util::{SinkExt, Stream, StreamExt, stream};
 use reqwest::{
     StatusCode,
@@ -17,7 +18,6 @@ use tokio_tungstenite::{
         protocol::Role,
     },
 };
-use transport::cause;
 
 use crate::{Client, Error, operation::SUCCESS};
 

@@ -5,11 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use converge::Wait;
+use converge::{Wait, cause};
 use reqwest::{RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::timeout;
-use transport::cause;
 
 use crate::{
     Client, Error,

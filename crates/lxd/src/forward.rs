@@ -7,7 +7,7 @@ use lab::{names::OWNER_KEY, publication::OWNER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Client, Config, Error};
+use crate::{Client, Config, Error, error::if_there};
 
 /// Servers without this extension know no forwards.
 const FORWARDS: &str = "network_forward";
@@ -125,20 +125,13 @@ impl Client {
         if !self.has_forwards() {
             return Ok(Vec::new());
         }
-        match self.forwards(network).await {
-            Ok(forwards) => Ok(forwards.iter().flat_map(|forward| forward.unclaimed(&is_claimed)).collect()),
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        let forwards = if_there(self.forwards(network).await)?.unwrap_or_default();
+        Ok(forwards.iter().flat_map(|forward| forward.unclaimed(&is_claimed)).collect())
     }
 
     /// The forward of an address.
     pub async fn find_forward(&self, network: &str, address: IpAddr) -> Result<Option<Forward>, Error> {
-        match self.get(&path(network, address)).await {
-            Ok(found) => Ok(Some(found.object)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(if_there(self.get(&path(network, address)).await)?.map(|found| found.object))
     }
 
     /// Makes a forward.

@@ -10,7 +10,7 @@ use reqwest::{
 use serde::Deserialize;
 use tokio::fs::File;
 
-use crate::{Client, Error};
+use crate::{Client, Error, error::if_there};
 
 /// An image, as far as the lab looks at it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -64,20 +64,13 @@ impl Client {
 
     /// The fingerprint behind an image's alias, if there is one.
     pub async fn find_alias(&self, alias: &str) -> Result<Option<String>, Error> {
-        match self.get::<Alias>(&format!("images/aliases/{alias}")).await {
-            Ok(found) => Ok(Some(found.object.target)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = if_there(self.get::<Alias>(&format!("images/aliases/{alias}")).await)?;
+        Ok(found.map(|found| found.object.target))
     }
 
     /// Whether the project has an image.
     pub async fn has_image(&self, fingerprint: &str) -> Result<bool, Error> {
-        match self.get::<serde_json::Value>(&format!("images/{fingerprint}")).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(if_there(self.get::<serde_json::Value>(&format!("images/{fingerprint}")).await)?.is_some())
     }
 
     /// Imports an image.

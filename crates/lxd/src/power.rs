@@ -5,7 +5,7 @@ use std::time::Duration;
 use converge::{Explain as _, Wait};
 use serde_json::json;
 
-use crate::{Client, Error, Instance, InstanceState};
+use crate::{Client, Error, Instance, InstanceState, error::if_there};
 
 /// How long an instance may take to start, with the time in which one that has ended may still be busy with its end.
 const STOPPING: Duration = Duration::from_secs(90);
@@ -135,11 +135,7 @@ impl Client {
     }
 
     async fn power(&self, name: &str) -> Result<Option<Power>, Error> {
-        match self.instance_state(name).await {
-            Ok(state) => Ok(Some(state.power())),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(if_there(self.instance_state(name).await)?.map(|state| state.power()))
     }
 
     async fn act(&self, name: &str, action: &str, force: bool) -> Result<(), Error> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Client, Error, Tagged};
+use crate::{Client, Error, Tagged, error::if_there};
 
 /// Servers with this extension have identities whose reach their groups give.
 const FINE_GRAINED: &str = "access_management_tls";
@@ -93,24 +93,16 @@ impl Client {
 
     /// The entry of a certificate.
     pub async fn find_trust_entry(&self, fingerprint: &str) -> Result<Option<Tagged<TrustEntry>>, Error> {
-        found(self.get(&format!("certificates/{fingerprint}")).await)
+        if_there(self.get(&format!("certificates/{fingerprint}")).await)
     }
 
     /// The identity that a certificate shows.
     pub async fn find_tls_identity(&self, fingerprint: &str) -> Result<Option<Tagged<TlsIdentity>>, Error> {
-        found(self.get(&format!("auth/identities/tls/{fingerprint}")).await)
+        if_there(self.get(&format!("auth/identities/tls/{fingerprint}")).await)
     }
 
     /// A group of identities.
     pub async fn find_auth_group(&self, name: &str) -> Result<Option<Tagged<AuthGroup>>, Error> {
-        found(self.get(&format!("auth/groups/{name}")).await)
-    }
-}
-
-fn found<T: DeserializeOwned>(answer: Result<Tagged<T>, Error>) -> Result<Option<Tagged<T>>, Error> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+        if_there(self.get(&format!("auth/groups/{name}")).await)
     }
 }

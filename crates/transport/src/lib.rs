@@ -20,13 +20,3 @@ pub fn web_client() -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
 }
-
-/// What happened in the end: an HTTP library's outer errors only say where.
-#[must_use]
-pub fn cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
-}

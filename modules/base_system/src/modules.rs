@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use converge::{Change, Failure, Section};
 use host::{
     file::{Declared, FileChange},
-    kernel::{self, Kernel, Presence},
+    kernel::{self, Kernel, KernelError, Presence},
 };
 use lab::machine;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ impl Section for Modules<'_> {
         for module in self.wanted().into_keys() {
             match live.presence.get(&module) {
                 Some(Presence::Active) => {}
-                Some(Presence::Missing) => return Err(host::Error::ModuleMissing { module }.into()),
+                Some(Presence::Missing) => return Err(KernelError::NoModule { module }.into()),
                 Some(Presence::Loadable) | None => changes.push(ModuleChange::Load(module.clone())),
             }
             if let Some(file) = Self::unit_file(&module).compare(live.unit_files.get(&module)) {

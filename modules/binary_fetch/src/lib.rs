@@ -82,7 +82,7 @@ pub struct BinaryFetch {
     #[default("kubectl".into())]
     #[schemars(length(min = 1))]
     pub kubectl_checksum_entry: String,
-    /// Its name in the folder.
+    /// Name that kubectl gets in the folder.
     #[default("kubectl".into())]
     #[schemars(regex(pattern = tool::FILE_NAME))]
     pub kubectl_dest_filename: String,
@@ -109,7 +109,7 @@ pub struct BinaryFetch {
     #[default("clusterctl".into())]
     #[schemars(length(min = 1))]
     pub clusterctl_checksum_entry: String,
-    /// Its name in the folder.
+    /// Name that clusterctl gets in the folder.
     #[default("clusterctl".into())]
     #[schemars(regex(pattern = tool::FILE_NAME))]
     pub clusterctl_dest_filename: String,
@@ -135,7 +135,7 @@ pub struct BinaryFetch {
     /// Its name in a list of checksums; only used with O(helm_checksum_style=manifest). If unset, the name of its release's file.
     #[schemars(length(min = 1))]
     pub helm_checksum_entry: Option<String>,
-    /// Its name in the folder.
+    /// Name that Helm gets in the folder.
     #[default("helm".into())]
     #[schemars(regex(pattern = tool::FILE_NAME))]
     pub helm_dest_filename: String,
@@ -161,7 +161,7 @@ pub struct BinaryFetch {
     /// Its name in a list of checksums; only used with O(k3s_checksum_style=manifest). If unset, the name of its release's file.
     #[schemars(length(min = 1))]
     pub k3s_checksum_entry: Option<String>,
-    /// Its name in the folder.
+    /// Name that k3s gets in the folder.
     #[default("k3s".into())]
     #[schemars(regex(pattern = tool::FILE_NAME))]
     pub k3s_dest_filename: String,
@@ -214,9 +214,9 @@ pub struct Facts {
 pub struct ToolFacts {
     /// Where it is.
     pub path: String,
-    /// Its version.
+    /// Version of the tool.
     pub version: String,
-    /// Its SHA-256 as it was verified; nothing if it never was.
+    /// SHA-256 of the file that was verified. It is empty if the file was never verified.
     pub sha256: Option<String>,
     /// This run placed it.
     pub changed: bool,

@@ -26,11 +26,6 @@ impl<'a> ClientCert<'a> {
         Self { step, issued: Cell::new(false) }
     }
 
-    /// The pair that is in its place.
-    pub(crate) fn pair(&self) -> Result<Option<Pair>, Failure> {
-        Ok(Files::read(self.step)?.pair().ok())
-    }
-
     fn folder(&self) -> Declared {
         Declared::folder(self.step.staging_dir(), Owner::default(), file::mode(&self.step.staging_mode_dir))
     }
@@ -109,7 +104,8 @@ impl Files {
 pub(crate) struct Live {
     folder: Option<file::Live>,
     files: Files,
-    pair: Result<Pair, &'static str>,
+    /// The pair that is in its place, or why there is none.
+    pub pair: Result<Pair, &'static str>,
     /// Of key and certificate.
     attributes: [Option<Attributes>; 2],
     now: u64,

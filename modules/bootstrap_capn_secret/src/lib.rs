@@ -3,6 +3,8 @@
 
 mod client_cert;
 mod error;
+mod facts;
+mod identity;
 mod lifecycle;
 mod listener;
 mod pair;
@@ -16,7 +18,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 use ansible::{OptionError, Run, Step};
 use converge::{AbsolutePath, Failure};
 use host::file;
-use lab::{machine, names, publication::Publication};
+use lab::{machine, names};
 use lxd::{Connection, TrustEntry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,9 +27,11 @@ use smart_default::SmartDefault;
 use crate::{
     client_cert::ClientCert,
     error::Error,
+    facts::{Facts, SecretFacts, TrustFacts},
+    identity::Identity,
     lifecycle::Lifecycle,
     listener::Listener,
-    pair::{Form, Key, Pair},
+    pair::{Form, Key},
     residual::Residual,
     retired::Retired,
     secret::Secrets,
@@ -151,53 +155,6 @@ pub enum KeyType {
     Rsa,
 }
 
-/// What the step returns.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Facts {
-    /// Where LXD listens for the provider.
-    pub https_address: String,
-    /// The SHA-256 of the certificate.
-    pub fingerprint: String,
-    /// When the certificate expires.
-    pub not_after: String,
-    /// What became of LXD's trust in it.
-    pub trust: TrustFacts,
-    /// What the certificate reaches beyond the project; it depends on the server.
-    ///
-    /// With C(network-edit) it edits networks that the project uses.
-    ///
-    /// With C(network-forward) it forwards any port of the host, LXD's own included, into networks that the project uses.
-    ///
-    /// With C(project-copy) it copies instances and volumes of every other project, if it knows their names.
-    ///
-    /// With C(project-events) it hears what happens in every other project.
-    pub residual: Vec<String>,
-    /// The Secrets.
-    pub secrets: Vec<SecretFacts>,
-    /// Ports of the host that network forwards of the internal network take and that are not the lab's.
-    pub foreign_forwards: Vec<String>,
-    /// Other namespaces that hold clusters and have no Secret for them.
-    pub unserved_namespaces: Vec<String>,
-}
-
-/// What became of LXD's trust.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct TrustFacts {
-    /// This run made it.
-    pub created: bool,
-    /// This run restricted it to the project.
-    pub repaired: bool,
-}
-
-/// A Secret as it is now.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct SecretFacts {
-    /// Its namespace.
-    pub namespace: String,
-    /// This run made or updated it.
-    pub changed: bool,
-}
-
 impl Step for BootstrapCapnSecret {
     const NAME: &'static str = "bootstrap_capn_secret";
     const SECTIONS: &'static [&'static str] = &["lxd_https", "client_cert", "lxd_trust", "residual", "secret", "old_trust"];
@@ -237,8 +194,7 @@ impl Step for BootstrapCapnSecret {
         run.section(&Lifecycle { step: self, proved: false }).await?;
         let listener = Listener::of(self);
         run.section(&listener).await?;
-        let client_cert = ClientCert::of(self);
-        let identity = Identity::after(&run.section(&client_cert).await?.changes, &client_cert)?;
+        let identity = Identity::of(run, &ClientCert::of(self)).await?;
         let trusted = run.section(&Trust { step: self, identity: &identity }).await?.changes;
         // Nobody is handed a certificate that is not let in.
         run.section(&Residual { step: self, listener: &listener, identity: &identity }).await?;
@@ -316,45 +272,9 @@ impl BootstrapCapnSecret {
         entry.name == self.trust_name && entry.kind == "client" && ours
     }
 
-    /// What the step promises, tried out: LXD lets the certificate into the project.
-    async fn facts(
-        &self,
-        listener: &Listener<'_>,
-        identity: &Identity,
-        secrets: &Secrets<'_>,
-        trust: TrustFacts,
-        delivered: Vec<SecretFacts>,
-    ) -> Result<(Facts, Vec<String>), Failure> {
-        let pair = identity.pair.as_ref().ok_or_else(|| self.no_certificate())?;
-        let client = self.lxd.client().await?;
-        self.enter(listener, identity).await?;
-        let reach = Residual { step: self, listener, identity };
-        let (project, ground) = (reach.project().await?, reach.ground().await?);
-        let residual = project.and_then(|project| residual::recorded(&project.object, &ground)).unwrap_or_default();
-        let foreign_forwards = client.unclaimed_forwards(&self.internal_network_name, Publication::marks).await?;
-
-        let unserved = if self.namespaces.is_empty() { Vec::new() } else { secrets.unserved().await?.into_iter().collect() };
-        let mut warnings = self.warnings(client, pair, &unserved).await?;
-        for port in &foreign_forwards {
-            let network = &self.internal_network_name;
-            warnings.push(format!("network {network}: {port} is no forward of the lab's, and takes the port from the host"));
-        }
-        let facts = Facts {
-            https_address: listener.address().await?.to_string(),
-            fingerprint: pair.fingerprint.clone(),
-            not_after: pair.not_after.text.clone(),
-            trust,
-            residual,
-            foreign_forwards,
-            secrets: delivered,
-            unserved_namespaces: unserved,
-        };
-        Ok((facts, warnings))
-    }
-
     /// The connection that the certificate opens, which shows that LXD lets it into the project.
     async fn enter(&self, listener: &Listener<'_>, identity: &Identity) -> Result<lxd::Client, Failure> {
-        let pair = identity.pair.as_ref().ok_or_else(|| self.no_certificate())?;
+        let pair = identity.pair.now().ok_or_else(|| self.no_certificate())?;
         let environment = &self.lxd.client().await?.server().environment;
         let address = listener.address().await?;
         let shown =
@@ -367,68 +287,8 @@ impl BootstrapCapnSecret {
         Ok(enter().await.map_err(|source| Error::NotLetIn { address, source })?)
     }
 
-    async fn warnings(&self, client: &lxd::Client, pair: &Pair, unserved: &[String]) -> Result<Vec<String>, Failure> {
-        let mut warnings: Vec<_> = unserved
-            .iter()
-            .map(|namespace| format!("namespace {namespace} holds clusters, but no Secret {} for them", self.name))
-            .collect();
-        let retired = self.retired().read()?;
-        for fingerprint in &retired {
-            warnings.push(format!(
-                "certificate {fingerprint} was replaced and is still trusted: not every Secret is known to be updated"
-            ));
-        }
-        let entries = client.trust_entries().await?;
-        let is_unrestricted = |found: &str| entries.iter().any(|entry| entry.fingerprint == found && !entry.restricted);
-        let found: BTreeSet<_> = trust::trusted(self).await?.into_iter().map(|(fingerprint, _)| fingerprint).collect();
-        for other in found.iter().filter(|found| **found != pair.fingerprint && !retired.contains(found)) {
-            let project = format!("for project {}", self.lxd_project);
-            let reach = if is_unrestricted(other) { "without restriction" } else { project.as_str() };
-            warnings.push(format!(
-                "LXD trusts certificate {other} in the name {} {reach}, and it is not this one: an earlier one that cannot be read any \
-                 more, or somebody else's; prune_old_trust: true removes it",
-                self.trust_name
-            ));
-        }
-        Ok(warnings)
-    }
-
     fn no_certificate(&self) -> Error {
         Error::NoCertificate(self.client_cert_path().display().to_string())
-    }
-}
-
-/// The certificate that this run hands out.
-pub(crate) struct Identity {
-    /// None while nothing is carried out and it is still to be issued.
-    pair: Option<Pair>,
-    /// It is issued by this run.
-    issued: bool,
-    /// The certificate whose place it takes.
-    replaced: Option<String>,
-}
-
-impl Identity {
-    /// What is there after the section has run, or was planned.
-    fn after(changes: &[client_cert::Change], section: &ClientCert<'_>) -> Result<Self, Failure> {
-        let issue = changes.iter().find_map(client_cert::Change::issue);
-        let replaced = issue.and_then(client_cert::Issue::replaced);
-        // Where changes are only planned, that which is to be replaced is still there.
-        let pair = section.pair()?.filter(|pair| issue.is_none() || Some(&pair.fingerprint) != replaced.as_ref());
-        if pair.is_none() && issue.is_none() {
-            return Err(section.step.no_certificate().into());
-        }
-        Ok(Self { pair, issued: issue.is_some(), replaced })
-    }
-
-    /// The certificate as PEM.
-    fn pem(&self) -> &str {
-        self.pair.as_ref().map_or("", |pair| &pair.certificate)
-    }
-
-    /// The certificate as LXD's trust store takes it: a PEM without its armour.
-    fn base64(&self) -> String {
-        self.pem().lines().filter(|line| !line.starts_with("-----")).collect()
     }
 }
 
@@ -436,14 +296,13 @@ impl Identity {
 mod tests {
     use std::time::SystemTime;
 
-    use converge::Section;
+    use converge::{Known, Section};
 
     use super::*;
 
     /// A certificate that is in its place.
     pub(crate) fn identity() -> Identity {
-        let pair = BootstrapCapnSecret::default().form().issue(365, SystemTime::now()).ok();
-        assert!(pair.is_some());
+        let pair = Known::Now(BootstrapCapnSecret::default().form().issue(365, SystemTime::now()).unwrap());
         Identity { pair, issued: false, replaced: None }
     }
 

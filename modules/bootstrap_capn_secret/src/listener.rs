@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use converge::{Explain as _, Failure, Section, Wait};
+use converge::{Change as _, Explain as _, Failure, Foreseen, Section, Wait};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -80,7 +80,6 @@ pub(crate) enum Answer {
 
 /// LXD is told where to listen.
 pub(crate) struct Listen {
-    wanted: Option<SocketAddr>,
     before: String,
     after: String,
     etag: Option<String>,
@@ -105,7 +104,7 @@ impl Section for Listener<'_> {
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Listen>, Failure> {
-        let Some(wanted) = live.wanted else { return Ok(vec![live.listen(String::new())]) };
+        let Some(wanted) = live.wanted else { return Ok(Vec::new()) };
         match &live.answer {
             Some(Answer::Itself) => Ok(Vec::new()),
             // It may have been refused the address when it started, and does not try again by itself.
@@ -114,6 +113,12 @@ impl Section for Listener<'_> {
             None if live.configured.is_empty() || self.step.force_https_address => Ok(vec![live.listen(wanted.to_string())]),
             None => Err(Error::AddressTaken { live: live.configured.clone(), wanted }.into()),
         }
+    }
+
+    fn foresee(&self) -> Vec<Foreseen> {
+        let nowhere = Live::default().listen(String::new());
+        let line = "let LXD listen on the internal network".into();
+        vec![Foreseen { line, object: nowhere.object(), before: nowhere.before(), after: nowhere.after() }]
     }
 
     async fn apply(&self, change: &Listen) -> Result<(), Failure> {
@@ -142,17 +147,17 @@ impl Section for Listener<'_> {
 
 impl Live {
     fn listen(&self, after: String) -> Listen {
-        Listen { wanted: self.wanted, before: self.configured.clone(), after, etag: self.etag.clone() }
+        Listen { before: self.configured.clone(), after, etag: self.etag.clone() }
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.wanted {
-            None => f.write_str("let LXD listen on the internal network"),
-            Some(_) if self.before == self.after => write!(f, "let LXD listen on {} again", self.after),
-            Some(_) if self.before.is_empty() => write!(f, "let LXD listen on {}", self.after),
-            Some(_) => write!(f, "let LXD listen on {} instead of {}", self.after, self.before),
+        write!(f, "let LXD listen on {}", self.after)?;
+        match self.before.as_str() {
+            "" => Ok(()),
+            before if before == self.after => f.write_str(" again"),
+            before => write!(f, " instead of {before}"),
         }
     }
 }
@@ -252,7 +257,7 @@ mod tests {
             };
             assert_eq!(planned, expected, "{case}");
         }
-        let nothing = Listener::of(&step).plan(&Live::default()).unwrap();
-        assert_eq!(nothing[0].to_string(), "let LXD listen on the internal network");
+        let foreseen = Listener::of(&step).foresee();
+        assert_eq!(foreseen[0].to_string(), "let LXD listen on the internal network", "before there is a network");
     }
 }

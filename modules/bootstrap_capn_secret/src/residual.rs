@@ -8,7 +8,7 @@ use lab::{keys, project::RESIDUAL_KEY};
 use lxd::{Client, Declared, Error, Project, Tagged};
 use serde_json::{Value, json};
 
-use crate::{BootstrapCapnSecret, Identity, listener::Listener};
+use crate::{BootstrapCapnSecret, identity::Identity, listener::Listener};
 
 /// The section: it is known what the certificate reaches.
 pub(crate) struct Residual<'a> {
@@ -51,7 +51,7 @@ impl Residual<'_> {
         if !client.has_fine_grained_identities() {
             return Ok(true);
         }
-        let Some(pair) = &self.identity.pair else { return Ok(false) };
+        let Some(pair) = self.identity.pair.now() else { return Ok(false) };
         Ok(client.find_trust_entry(&pair.fingerprint).await?.is_some())
     }
 

@@ -14,7 +14,7 @@ use converge::{Failure, Secret, Section};
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
-use crate::{BootstrapCapnSecret, Identity, error::Error, listener::Listener, pair::fingerprint_of};
+use crate::{BootstrapCapnSecret, error::Error, identity::Identity, listener::Listener, pair::fingerprint_of};
 
 /// On an object that `clusterctl move` takes along.
 const MOVE_LABEL: &str = "clusterctl.cluster.x-k8s.io/move";
@@ -78,7 +78,7 @@ impl<'a> Secrets<'a> {
     /// The values of the Secret; those that are not known yet are empty.
     fn values(&self, server: Option<&Server>) -> BTreeMap<&'static str, Secret> {
         let server = |part: fn(&Server) -> &String| server.map(part).cloned().unwrap_or_default().into();
-        let pair = self.identity.pair.as_ref();
+        let pair = self.identity.pair.now();
         BTreeMap::from([
             ("server", server(|server| &server.url)),
             ("server-crt", server(|server| &server.certificate)),
@@ -116,7 +116,7 @@ impl<'a> Secrets<'a> {
         let before = found.map_or(Value::Null, |found| shown(&decoded(found), label(found)));
         let mut after = shown(&values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(), label(&object));
         if self.identity.issued {
-            // So that what is foreseen is what is done.
+            // A certificate that is new in every run cannot be told beforehand, so its plan says no more than this.
             for key in [CERTIFICATE, KEY] {
                 after["data"][key] = json!("<redacted:issued>");
             }
@@ -353,7 +353,7 @@ mod tests {
         let changes = section.plan(&Live::default()).unwrap_or_default();
         let shown: String =
             changes.iter().map(|change| format!("{change} {}", converge::Change::after(change))).collect::<Vec<_>>().join("\n");
-        let key = case.identity.pair.as_ref().unwrap().key.clone();
+        let key = case.identity.pair.now().unwrap().key.clone();
         assert!(!shown.contains(&BASE64_STANDARD.encode(key.expose())[..40]) && !shown.contains("PRIVATE KEY"), "{shown}");
         assert!(shown.contains(&key.redacted()) && shown.contains("capi-lab"), "{shown}");
     }

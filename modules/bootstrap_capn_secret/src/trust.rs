@@ -6,7 +6,7 @@ use converge::{Failure, Section};
 use lxd::{AuthGroup, Client, Permission, Tagged, TlsIdentity, TrustEntry};
 use serde_json::{Value, json};
 
-use crate::{BootstrapCapnSecret, Identity, error::Error, secret::Secrets};
+use crate::{BootstrapCapnSecret, error::Error, identity::Identity, secret::Secrets};
 
 /// The section: the certificate is let in, and reaches the project alone.
 pub(crate) struct Trust<'a> {
@@ -77,8 +77,8 @@ impl Section for Trust<'_> {
 
     async fn observe(&self) -> Result<Live, Failure> {
         let client = self.step.lxd.client().await?;
-        // What is still to be issued is known to nobody.
-        let fingerprint = self.identity.pair.as_ref().map(|pair| pair.fingerprint.as_str());
+        // What is still to be issued, LXD cannot know.
+        let fingerprint = self.identity.pair.now().map(|pair| pair.fingerprint.as_str());
         let entry = match fingerprint {
             Some(fingerprint) => client.find_trust_entry(fingerprint).await?,
             None => None,
@@ -185,7 +185,7 @@ impl Trust<'_> {
 
     /// Names of such identities are unique, and while a certificate is replaced there are two.
     fn identity_name(&self) -> String {
-        let fingerprint = self.identity.pair.as_ref().map_or("", |pair| &pair.fingerprint);
+        let fingerprint = self.identity.pair.now().map_or("", |pair| &pair.fingerprint);
         format!("{}-{}", self.step.trust_name, &fingerprint[..fingerprint.len().min(12)])
     }
 }
@@ -217,7 +217,7 @@ impl<'a> OldTrust<'a> {
         delivered: bool,
     ) -> Result<Self, Failure> {
         let mut replaced = step.retired().read()?;
-        // Where changes are only planned, it is not remembered yet.
+        // What this run replaces counts, written down or not.
         replaced
             .extend(identity.replaced.iter().filter(|fingerprint| !replaced.contains(fingerprint)).cloned().collect::<Vec<_>>());
         Ok(Self { step, identity, secrets, delivered, replaced })
@@ -254,7 +254,7 @@ impl Section for OldTrust<'_> {
     }
 
     fn plan(&self, live: &LiveOld) -> Result<Vec<Change>, Failure> {
-        let current = self.identity.pair.as_ref().map(|pair| &pair.fingerprint);
+        let current = self.identity.pair.now().map(|pair| &pair.fingerprint);
         let old = |(fingerprint, _): &&(String, String)| {
             let replaced = self.replaced.contains(fingerprint) && !live.in_use.contains(fingerprint);
             Some(fingerprint) != current && (replaced || self.step.prune_old_trust)
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn what_was_replaced_goes_when_nobody_uses_it() {
         let identity = identity();
-        let current = identity.pair.as_ref().unwrap().fingerprint.clone();
+        let current = identity.pair.now().unwrap().fingerprint.clone();
         let [old, older] = ["a".repeat(64), "b".repeat(64)];
         let trusted =
             [&current, &old, &older].map(|fingerprint| (fingerprint.clone(), format!("certificates/{fingerprint}"))).to_vec();

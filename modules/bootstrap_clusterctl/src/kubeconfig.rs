@@ -1,9 +1,9 @@
 //! The kubeconfig on the host.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use cluster::Kubeconfig;
-use converge::Failure;
+use converge::{Failure, Foreseen};
 use host::{
     Owner, Root,
     file::{Content, Declared, FileChange, Live as File, mode},
@@ -16,7 +16,7 @@ pub(crate) struct Section<'a>(pub &'a BootstrapClusterctl);
 
 #[derive(Default)]
 pub(crate) struct Live {
-    /// What the instance has, rebuilt for the host.
+    /// What the instance has, rebuilt for the host; nothing before there is a cluster.
     pub rebuilt: Option<Kubeconfig>,
     pub folder: Option<File>,
     pub stored: Option<File>,
@@ -24,13 +24,7 @@ pub(crate) struct Live {
 
 pub(crate) enum Change {
     Folder(FileChange),
-    Write {
-        file: FileChange,
-        before: Option<File>,
-        after: Kubeconfig,
-    },
-    /// There is no cluster yet whose kubeconfig it will be.
-    Foreseen(PathBuf),
+    Write { file: FileChange, before: Option<File>, after: Kubeconfig },
 }
 
 impl Section<'_> {
@@ -58,41 +52,37 @@ impl converge::Section for Section<'_> {
 
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
         let folder = self.0.folder().compare(live.folder.as_ref()).map(Change::Folder);
-        let write = match &live.rebuilt {
-            None => Some(Change::Foreseen(self.0.kubeconfig_path())),
-            Some(after) => self.declare(after).compare(live.stored.as_ref()).map(|file| Change::Write {
-                file,
-                before: live.stored.clone(),
-                after: after.clone(),
-            }),
-        };
+        let write = live.rebuilt.as_ref().and_then(|after| {
+            let file = self.declare(after).compare(live.stored.as_ref())?;
+            Some(Change::Write { file, before: live.stored.clone(), after: after.clone() })
+        });
         Ok(folder.into_iter().chain(write).collect())
     }
 
+    fn foresee(&self) -> Vec<Foreseen> {
+        let path = self.0.kubeconfig_path().display().to_string();
+        let after = json!({"content": "(the bootstrap cluster's)"});
+        vec![Foreseen { line: format!("create {path}"), object: path, before: Value::Null, after }]
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
-        match change {
-            Change::Folder(file) | Change::Write { file, .. } => Ok(file.apply(&Root::default())?),
-            Change::Foreseen(_) => Ok(()),
-        }
+        let (Change::Folder(file) | Change::Write { file, .. }) = change;
+        Ok(file.apply(&Root::default())?)
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(file) | Self::Write { file, .. } => file.fmt(f),
-            Self::Foreseen(path) => write!(f, "create {}", path.display()),
-        }
+        let (Self::Folder(file) | Self::Write { file, .. }) = self;
+        file.fmt(f)
     }
 }
 
 /// Keys and certificates are in no diff; what is not secret of a kubeconfig is.
 impl converge::Change for Change {
     fn object(&self) -> String {
-        match self {
-            Self::Folder(file) | Self::Write { file, .. } => file.object(),
-            Self::Foreseen(path) => path.display().to_string(),
-        }
+        let (Self::Folder(file) | Self::Write { file, .. }) = self;
+        file.object()
     }
 
     fn before(&self) -> Value {
@@ -106,7 +96,6 @@ impl converge::Change for Change {
                 };
                 redacted(file.before(), content.unwrap_or_else(|| json!("(no kubeconfig)")))
             }
-            Self::Foreseen(_) => Value::Null,
         }
     }
 
@@ -114,7 +103,6 @@ impl converge::Change for Change {
         match self {
             Self::Folder(file) => file.after(),
             Self::Write { file, after, .. } => redacted(file.after(), after.redacted()),
-            Self::Foreseen(_) => json!({"content": "(the bootstrap cluster's)"}),
         }
     }
 }

@@ -44,10 +44,13 @@ pub struct BootstrapClusterctl {
     #[default(names::BOOTSTRAP_INSTANCE.into())]
     #[schemars(regex(pattern = names::INSTANCE), extend("global" = "bootstrap_instance_name"))]
     pub instance_name: String,
-    /// Interface of the instance whose IPv4 address the cluster is reached by.
+    /// Interface on the internal network, inside the instance. The cluster is reached by its IPv4 address.
     #[default(names::INTERNAL_INTERFACE.into())]
-    #[schemars(regex(pattern = "^[a-z][a-z0-9]{0,14}$"), extend("global" = "guest_internal_ifname"))]
-    pub container_ifname: String,
+    #[schemars(
+        regex(pattern = names::INTERFACE),
+        extend("global" = "guest_internal_ifname", "aliases" = ["container_ifname"])
+    )]
+    pub internal_ifname: String,
     /// Folder of the lab's programs and settings.
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
@@ -119,9 +122,9 @@ pub struct ProviderFacts {
     /// What it does, as clusterctl calls it.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its name.
+    /// Name of the provider.
     pub name: String,
-    /// Its version.
+    /// Version of the provider that is installed.
     pub version: String,
 }
 
@@ -215,7 +218,7 @@ impl BootstrapClusterctl {
         let (client, instance) = (self.lxd.client().await?.in_project(&self.project), &self.instance_name);
         survey::may_bootstrap(&client, &self.project, self.allow_rebootstrap).await?;
         survey::running_instance(&client, &self.project, instance).await?;
-        let found = survey::addresses(&client, instance, &self.container_ifname, &[Family::Ipv4], Duration::ZERO).await?;
+        let found = survey::addresses(&client, instance, &self.internal_ifname, &[Family::Ipv4], Duration::ZERO).await?;
         let kubeconfig = match found.first() {
             Some(address) => survey::kubeconfig(&client, instance, address).await?,
             None => None,

@@ -44,7 +44,7 @@ fn the_kubeconfig_is_written_where_it_differs() {
     let path = "/opt/capi-lab/etc/bootstrap_clusterctl";
     let live = |stored, mode| kubeconfig::Live { rebuilt: Some(rebuilt.clone()), folder: Some(folder(mode)), stored };
     for (case, live, expected) in [
-        ("no host yet", kubeconfig::Live::default(), format!("create {path}; create {path}/bootstrap.kubeconfig")),
+        ("no host yet", kubeconfig::Live::default(), format!("create {path}")),
         ("as it should be", live(Some(file(text.expose(), 0o600)), 0o750), String::new()),
         ("none", live(None, 0o750), format!("create {path}/bootstrap.kubeconfig")),
         (
@@ -57,6 +57,7 @@ fn the_kubeconfig_is_written_where_it_differs() {
     ] {
         assert_eq!(said(section.plan(&live)), expected, "{case}");
     }
+    assert_eq!(said(Ok(section.foresee())), format!("create {path}/bootstrap.kubeconfig"), "before there is a cluster");
 }
 
 #[test]

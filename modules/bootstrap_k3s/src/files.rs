@@ -119,7 +119,7 @@ fn no_proxy(step: &BootstrapK3s) -> String {
     if !step.environment.keys().any(is_proxy) {
         return String::new();
     }
-    let interface = &step.ifname;
+    let interface = &step.internal_ifname;
     let own = ["localhost", "127.0.0.0/8", "::1", ".svc", ".cluster.local"];
     let own: Vec<_> = own.into_iter().chain(address::BOOTSTRAP_PODS).chain(address::BOOTSTRAP_SERVICES).collect();
     format!(
@@ -138,7 +138,7 @@ export no_proxy="$NO_PROXY"
 
 /// Files of environment variables are read before any command runs, so the addresses cannot come from there.
 fn launcher(step: &BootstrapK3s) -> String {
-    let (interface, binary, no_proxy) = (&step.ifname, step.binary_path(), no_proxy(step));
+    let (interface, binary, no_proxy) = (&step.internal_ifname, step.binary_path(), no_proxy(step));
     format!(
         r#"#!/bin/sh
 {MARK}

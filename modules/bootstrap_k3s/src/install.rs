@@ -66,7 +66,7 @@ impl Section for Install<'_> {
     async fn observe(&self) -> Result<Live, Failure> {
         let (client, instance) = (self.step.instance().await?, &self.step.instance_name);
         let state = client.instance_state(instance).await?;
-        let mut live = Live { networks: state.networks(&self.step.ifname).collect(), ..Live::default() };
+        let mut live = Live { networks: state.networks(&self.step.internal_ifname).collect(), ..Live::default() };
         for payload in &self.payloads {
             live.payloads.insert(payload.path.clone(), payload.observe(&client, instance).await?);
         }

@@ -40,10 +40,10 @@ pub struct BootstrapK3s {
     #[default(names::BOOTSTRAP_INSTANCE.into())]
     #[schemars(regex(pattern = names::INSTANCE), extend("global" = "bootstrap_instance_name"))]
     pub instance_name: String,
-    /// Interface of the instance whose addresses are the node's.
+    /// Interface on the internal network, inside the instance. Its addresses become the node's.
     #[default(names::INTERNAL_INTERFACE.into())]
-    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,15}$"), extend("global" = "guest_internal_ifname"))]
-    pub ifname: String,
+    #[schemars(regex(pattern = names::INTERFACE), extend("global" = "guest_internal_ifname", "aliases" = ["ifname"]))]
+    pub internal_ifname: String,
     /// Folder of the lab's programs and settings on the host.
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
@@ -57,7 +57,7 @@ pub struct BootstrapK3s {
     /// Where k3s is in the instance.
     #[default("/usr/local/bin/k3s".into())]
     pub container_bin_path: AbsolutePath,
-    /// Its mode there.
+    /// Mode of the k3s program in the instance.
     #[default("0755".into())]
     #[schemars(regex(pattern = "^0[1357][0-7]{2}$"))]
     pub bin_mode: String,
@@ -129,9 +129,9 @@ pub struct Facts {
 /// k3s as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct K3s {
-    /// Its version.
+    /// Version that k3s tells.
     pub version: Option<String>,
-    /// The SHA-256 of its program.
+    /// SHA-256 of the k3s program in the instance.
     pub binary_sha256: Option<String>,
     /// This run wrote the unit.
     pub unit_changed: bool,

@@ -35,7 +35,9 @@ async fn watch(step: &BootstrapK3s, start: Instant) -> Result<(String, Vec<Strin
     let wait = Wait::for_condition(format!("{instance}: {K3S_KUBECONFIG} and a run of {}", step.service_name), deadline);
     let look = async || {
         let state = survey::running_instance(&client, &step.project, instance).await?;
-        let Some(address) = Addresses::of(&state, &step.ifname).first() else { return Ok(Err(state.describe(&step.ifname))) };
+        let Some(address) = Addresses::of(&state, &step.internal_ifname).first() else {
+            return Ok(Err(state.describe(&step.internal_ifname)));
+        };
         let kubeconfig = match survey::kubeconfig(&client, instance, address).await {
             Ok(Some(kubeconfig)) => kubeconfig,
             Ok(None) => return Ok(Err(format!("no {K3S_KUBECONFIG}"))),

@@ -92,7 +92,7 @@ impl<'a> Service<'a> {
 
     /// Without addresses of both families, or a way to its images, k3s fails late and says little.
     async fn check_network(&self, client: &Client) -> Result<(), Error> {
-        let (instance, interface) = (&self.step.instance_name, &self.step.ifname);
+        let (instance, interface) = (&self.step.instance_name, &self.step.internal_ifname);
         survey::addresses(client, instance, interface, &Family::BOTH, self.soon()).await?;
         if self.step.bundle.bundle.is_none() {
             for name in &self.step.required_names {

@@ -46,7 +46,7 @@ pub struct CleanupBootstrap {
     #[default(names::MANAGEMENT_CLUSTER.into())]
     #[schemars(regex(pattern = names::INSTANCE), extend("global" = "management_cluster_name"))]
     pub target_cluster_name: String,
-    /// Its namespace.
+    /// Namespace of the management cluster.
     #[default(names::CLUSTERS_NAMESPACE.into())]
     #[schemars(regex(pattern = names::NAMESPACE))]
     pub target_cluster_namespace: String,
@@ -120,7 +120,7 @@ pub struct InstanceFacts {
 /// What became of the artifacts.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ArtifactFacts {
-    /// Their folder.
+    /// Folder of the artifacts.
     pub path: String,
     /// This run removed it.
     pub removed: bool,

@@ -138,7 +138,7 @@ pub struct PublishedFacts {
 pub struct LoadBalancerFacts {
     /// The name of its instance.
     pub name: String,
-    /// Its addresses.
+    /// Addresses of the load balancer.
     pub addresses: Vec<String>,
 }
 

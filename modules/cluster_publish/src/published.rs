@@ -153,13 +153,13 @@ fn told(error: cluster::Error, url: &str) -> Failure {
 
 /// Waits until anything answers as an API server does; whose it is cannot be told.
 async fn anybody_answers(step: &ClusterPublish, url: &str) -> Result<(), Failure> {
-    let setup = |error: reqwest::Error| Error::NotAnswering { url: url.to_owned(), seen: transport::cause(&error) };
+    let setup = |error: reqwest::Error| Error::NotAnswering { url: url.to_owned(), seen: converge::cause(&error) };
     let client = transport::client().no_proxy().tls_danger_accept_invalid_certs(true).timeout(LOOK).build().map_err(setup)?;
     let look = async || {
         Ok::<_, WaitError>(match client.get(format!("{url}/livez")).send().await {
             Ok(answer) if ANSWERS.contains(&answer.status().as_u16()) => Ok(()),
             Ok(answer) => Err(format!("status {}", answer.status())),
-            Err(error) => Err(transport::cause(&error)),
+            Err(error) => Err(converge::cause(&error)),
         })
     };
     let wait = Wait::for_condition(format!("{url}: answers as an API server does"), step.patience());

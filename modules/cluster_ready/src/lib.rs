@@ -91,10 +91,10 @@ pub enum Until {
 /// Something that has to be rolled out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct Workload {
-    /// Its namespace.
+    /// Namespace of the workload.
     #[schemars(length(min = 1))]
     pub namespace: String,
-    /// Its name.
+    /// Name of the workload.
     #[schemars(length(min = 1))]
     pub name: String,
 }
@@ -109,9 +109,9 @@ pub struct Facts {
 /// A cluster as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ClusterFacts {
-    /// Its name.
+    /// Name of the cluster.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the Cluster object.
     pub namespace: String,
     /// Where its API answers: address and port.
     pub endpoint: Option<String>,
@@ -121,14 +121,14 @@ pub struct ClusterFacts {
     pub control_plane_count: u64,
     /// How many workers it has to have.
     pub worker_count: u64,
-    /// Its machines.
+    /// Machines of the cluster.
     pub machines: Vec<MachineFacts>,
 }
 
 /// A machine as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct MachineFacts {
-    /// Its name.
+    /// Name of the Machine.
     pub name: String,
     /// It belongs to the control plane.
     pub control_plane: bool,

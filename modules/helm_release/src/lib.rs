@@ -125,15 +125,15 @@ pub struct Facts {
 /// A release as it is now.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReleaseFacts {
-    /// Its name.
+    /// Name of the release.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// Its revision; nothing if it is not installed.
+    /// Revision that is installed. It is empty if none is.
     pub revision: Option<u64>,
-    /// Its chart.
+    /// Name of the chart.
     pub chart: Option<String>,
-    /// Its chart's version.
+    /// Version of the chart.
     pub chart_version: Option<String>,
     /// Whether its tests have passed; nothing if it has none.
     pub tests_passed: Option<bool>,

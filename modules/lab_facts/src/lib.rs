@@ -40,7 +40,7 @@ pub struct LabFacts {
     pub bootstrap_instance: String,
     /// Interface on the internal network, inside instances.
     #[default(names::INTERNAL_INTERFACE.into())]
-    #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
+    #[schemars(regex(pattern = names::INTERFACE), extend("global" = "guest_internal_ifname"))]
     pub internal_ifname: String,
     /// Folder of the lab's programs and settings on the host.
     #[default(machine::OPT_ROOT.into())]
@@ -109,7 +109,7 @@ pub struct Lab {
 /// A cluster that has instances.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LabCluster {
-    /// Its name.
+    /// Name of the cluster.
     pub name: String,
     /// Namespace of its Cluster.
     pub namespace: String,

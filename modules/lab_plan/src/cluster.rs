@@ -20,7 +20,7 @@ use smart_default::SmartDefault;
 #[serde(default)]
 #[schemars(extend("required" = ["name"]))]
 pub struct Cluster {
-    /// Its name.
+    /// Name of the cluster.
     #[schemars(regex(pattern = names::INSTANCE))]
     pub name: String,
     /// Namespace of its Cluster.
@@ -44,7 +44,7 @@ pub struct Cluster {
     #[default(1)]
     #[schemars(range(min = 1))]
     pub control_plane_count: u32,
-    /// Its workers.
+    /// How many worker nodes it has.
     #[default(1)]
     #[schemars(range(min = 0))]
     pub worker_count: u32,
@@ -67,7 +67,7 @@ pub enum Purpose {
 /// A cluster with everything that follows from its options.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ClusterFacts {
-    /// Its name.
+    /// Name of the cluster.
     pub name: String,
     /// Namespace of its Cluster.
     pub namespace: String,
@@ -81,9 +81,9 @@ pub struct ClusterFacts {
     pub vip_range: Option<String>,
     /// Version of Kubernetes.
     pub kubernetes_version: String,
-    /// Its control plane nodes.
+    /// How many control plane nodes it has.
     pub control_plane_count: u32,
-    /// Its workers.
+    /// How many worker nodes it has.
     pub worker_count: u32,
     /// Port at which its API is published.
     pub port: u16,

@@ -71,10 +71,13 @@ pub struct LxdBootstrapInstance {
     /// Wait until the instance has its addresses.
     #[default(true)]
     pub wait_ready: bool,
-    /// Interface whose addresses are waited for.
+    /// Interface on the internal network, inside the instance. The step waits for its addresses.
     #[default(names::INTERNAL_INTERFACE.into())]
-    #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
-    pub readiness_ifname: String,
+    #[schemars(
+        regex(pattern = names::INTERFACE),
+        extend("global" = "guest_internal_ifname", "aliases" = ["readiness_ifname"])
+    )]
+    pub internal_ifname: String,
     /// Address families of which a global address is waited for.
     #[default(Family::BOTH.into())]
     #[schemars(length(min = 1))]
@@ -144,13 +147,13 @@ pub struct Facts {
 /// The instance as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct InstanceFacts {
-    /// Its name.
+    /// Name of the instance.
     pub name: String,
-    /// Its project.
+    /// LXD project of the instance.
     pub project: String,
     /// This run made it.
     pub created: bool,
-    /// Its status.
+    /// Status that LXD tells, such as V(Running).
     pub status: String,
     /// Its global IPv4 address.
     pub ipv4: Option<String>,
@@ -297,7 +300,7 @@ impl LxdBootstrapInstance {
     /// Waits until the instance can be reached by every family that is asked for.
     async fn ready(&self, client: &Client) -> Result<Addresses, Failure> {
         let deadline = Duration::from_secs(self.wait_timeout);
-        Ok(survey::addresses(client, &self.name, &self.readiness_ifname, &self.readiness_families, deadline).await?)
+        Ok(survey::addresses(client, &self.name, &self.internal_ifname, &self.readiness_families, deadline).await?)
     }
 }
 

@@ -192,20 +192,20 @@ pub struct Facts {
 /// A snap as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SnapFacts {
-    /// Its name.
+    /// Name of the snap.
     pub name: String,
     /// The channel that it follows.
     pub channel: String,
-    /// Its version.
+    /// Version of the snap.
     pub version: String,
-    /// Its revision.
+    /// Revision of the snap.
     pub revision: String,
 }
 
 /// A bridge as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct BridgeFacts {
-    /// Its name.
+    /// Name of the bridge.
     pub name: String,
     /// The link that it leads to.
     pub uplink: String,

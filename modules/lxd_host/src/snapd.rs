@@ -243,7 +243,7 @@ impl Snapd {
 }
 
 fn unreachable(socket: &Path, error: &reqwest::Error) -> Error {
-    Error::Unreachable { socket: socket.to_owned(), reason: transport::cause(error), absent: !socket.exists() }
+    Error::Unreachable { socket: socket.to_owned(), reason: converge::cause(error), absent: !socket.exists() }
 }
 
 /// Whether a value of `refresh.hold` means what another means: the same instant in other words, or for ever.

@@ -1,22 +1,26 @@
 //! Creates and converges the internal network, which LXD manages.
 
+mod error;
+mod network;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ansible::{OptionError, Run, Step};
-use converge::{Explain, Explanation, Failure, Section};
+use converge::{Failure, Section};
 use host::{HostLock, Root, forwarding, route};
 use lab::{
-    Keys,
-    address::{self, Cidr},
-    keys, names,
-    plan::{self, ClusterNetworks, Fault, Plan, Route},
-    subnet,
+    names,
+    plan::{self, ClusterNetworks, Plan, Route},
 };
-use lxd::{Connection, Declared, ObjectChange, Tagged};
+use lxd::{Connection, ObjectChange, Tagged};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use smart_default::SmartDefault;
+
+use crate::{
+    error::{SingleStack, Unusable},
+    network::{IPV4, IPV6, required},
+};
 
 /// Converge the managed internal network.
 ///
@@ -84,7 +88,7 @@ pub struct Facts {
 /// A network as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct NetworkFacts {
-    /// Its name.
+    /// Name of the network.
     pub name: String,
     /// This run made it.
     pub created: bool,
@@ -95,12 +99,6 @@ pub struct NetworkFacts {
     /// The bridge's IPv6 address with its prefix length.
     pub ipv6: Option<String>,
 }
-
-/// The bootstrap instance, and a cluster of two nodes with its load balancer, one of which is replaced.
-const LEAST_INSTANCES: u32 = 5;
-
-const IPV4: &str = "ipv4.address";
-const IPV6: &str = "ipv6.address";
 
 impl Step for LxdNetworkIntManaged {
     const NAME: &'static str = "lxd_network_int_managed";
@@ -188,72 +186,6 @@ impl LxdNetworkIntManaged {
     }
 }
 
-/// What every internal network sets: both families leave by NAT and are handed out.
-fn required() -> Keys {
-    keys::set([("ipv4.nat", "true"), ("ipv4.dhcp", "true"), ("ipv6.nat", "true"), ("ipv6.dhcp", "true")])
-}
-
-impl Network {
-    /// The lab's own.
-    fn internal() -> Self {
-        Self {
-            ipv4_subnet: Some(address::INTERNAL_IPV4.into()),
-            ipv6_subnet: Some(address::INTERNAL_IPV6.into()),
-            ..Self::default()
-        }
-    }
-
-    /// All keys; an error names the option that cannot be read.
-    fn config(&self) -> Result<Keys, (&'static str, String)> {
-        let mut config = keys::set(self.config.clone());
-        let families = [(IPV4, "ipv4_subnet", &self.ipv4_subnet, true), (IPV6, "ipv6_subnet", &self.ipv6_subnet, false)];
-        for (key, option, subnet, is_v4) in families {
-            let Some(subnet) = subnet.as_ref().filter(|_| !config.contains_key(key)) else { continue };
-            let cidr: Cidr = subnet.parse().map_err(|error: address::NotACidr| (option, error.to_string()))?;
-            if cidr.address.is_ipv4() != is_v4 {
-                return Err((option, format!("`{subnet}` is of the other address family")));
-            }
-            config.insert(key.to_owned(), Some(cidr.first_host().to_string()));
-        }
-        config.extend(required());
-        Ok(config)
-    }
-
-    /// The subnets that are known by now; LXD chooses others itself.
-    fn cidrs(&self) -> Vec<Cidr> {
-        let config = self.config().unwrap_or_default();
-        [IPV4, IPV6].iter().filter_map(|key| config.get(*key)?.as_ref()?.parse().ok()).collect()
-    }
-
-    /// Fails where instances could not live in a subnet.
-    fn refuse_unfit(&self, config: &Keys) -> Result<(), plan::Refused> {
-        let text = |key: &str| config.get(key).and_then(Option::as_deref).unwrap_or_default();
-        let stateful = text("ipv6.dhcp.stateful") == "true";
-        let unfit = self.cidrs().into_iter().filter_map(|cidr| {
-            let ranges = if cidr.address.is_ipv4() { text("ipv4.dhcp.ranges") } else { text("ipv6.dhcp.ranges") };
-            subnet::unfit_for_nodes(cidr, LEAST_INSTANCES, stateful).or_else(|| subnet::unfit_for_dhcp(cidr, ranges))
-        });
-        let fault = |reason| Fault::Unfit { what: format!("network {}", self.name), reason };
-        plan::Refused::unless_empty(unfit.map(fault).collect())
-    }
-
-    fn declare(&self, live: Option<&lxd::Network>) -> Declared<lxd::Network> {
-        // Preflight has read the same options without an error.
-        let mut config = self.config().unwrap_or_default();
-        // LXD replaces `auto` by an address of its choice, which then is as good as any.
-        config.retain(|key, value| value.as_deref() != Some("auto") || live.is_none_or(|live| !live.config.contains_key(key)));
-        let is_own = |key: &str| key == IPV4 || key == IPV6 || required().contains_key(key);
-        let (own, added): (Keys, Keys) = config.into_iter().partition(|(key, _)| is_own(key));
-        let added = added.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        let own = Declared {
-            config: own,
-            creation: [("type".to_owned(), json!(self.kind))].into_iter().collect(),
-            ..Declared::new(&self.name, &self.description)
-        };
-        own.with_additions(&added, &lxd::Devices::new())
-    }
-}
-
 #[derive(Default)]
 struct Live {
     networks: BTreeMap<String, Tagged<lxd::Network>>,
@@ -315,44 +247,6 @@ fn acceptable(found: &lxd::Network) -> Result<(), Unusable> {
         return Err(Unusable::NotCreated { network, status: found.status.clone() });
     }
     Ok(())
-}
-
-/// Something else has the network's name.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("{network} is an interface of the host that LXD does not manage")]
-    Unmanaged { network: String },
-    #[error("network {network} is of type {kind}, not bridge")]
-    OtherType { network: String, kind: String },
-    #[error("network {network} is {status}, not Created")]
-    NotCreated { network: String, status: String },
-}
-
-impl Explain for Unusable {
-    fn explain(&self) -> Explanation {
-        const NAME: &str = "choose another name with k8s_lab_internal_network_name";
-        match self {
-            Self::Unmanaged { .. } => Explanation::new("NETWORK_UNMANAGED_CLASH").hint(NAME),
-            Self::OtherType { .. } => Explanation::new("NETWORK_TYPE_MISMATCH").hint(NAME),
-            Self::NotCreated { .. } => Explanation::new("NETWORK_STATUS_ERRORED")
-                .hint("LXD did not finish making it; delete it with `lxc network delete` and run again"),
-        }
-    }
-}
-
-/// The network lacks what the bootstrap cluster needs.
-#[derive(Debug, thiserror::Error)]
-#[error("network {network} lacks {missing}")]
-struct SingleStack {
-    network: String,
-    missing: &'static str,
-}
-
-impl Explain for SingleStack {
-    fn explain(&self) -> Explanation {
-        Explanation::new("NETWORK_SINGLE_STACK")
-            .hint("the bootstrap cluster needs IPv4 and IPv6; set both subnets, or allow_single_stack if you do without it")
-    }
 }
 
 #[cfg(test)]

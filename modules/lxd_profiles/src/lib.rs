@@ -54,11 +54,11 @@ pub struct LxdProfiles {
     pub external_bridge: String,
     /// Interface on the internal network, inside instances.
     #[default(names::INTERNAL_INTERFACE.into())]
-    #[schemars(length(min = 1), extend("global" = "guest_internal_ifname"))]
+    #[schemars(regex(pattern = names::INTERFACE), extend("global" = "guest_internal_ifname"))]
     pub internal_ifname: String,
     /// Interface on the external bridge, inside instances.
     #[default(names::EXTERNAL_INTERFACE.into())]
-    #[schemars(length(min = 1), extend("global" = "guest_external_ifname"))]
+    #[schemars(regex(pattern = names::INTERFACE), extend("global" = "guest_external_ifname"))]
     pub external_ifname: String,
     /// Configuration keys to add to C(capi-base).
     pub capi_base_extra_config: Config,
@@ -118,7 +118,7 @@ pub struct Facts {
 /// What this run did to a profile.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ProfileFacts {
-    /// Its name.
+    /// Name of the profile.
     pub name: String,
     /// This run made it.
     pub created: bool,
@@ -207,10 +207,10 @@ impl LxdProfiles {
     async fn facts(&self, last: Option<Live>, changes: &[Change]) -> Result<Facts, Failure> {
         let restarts = ansible::seen(&Profiles(self), last).await?.restarts;
         let of = |name: &str| changes.iter().filter_map(Change::profile).find(|change| change.name == name);
-        let profiles = self.catalogue(false).into_iter().map(|profile| {
-            let change = of(profile.name);
+        let profiles = profiles::names().map(|name| {
+            let change = of(name);
             ProfileFacts {
-                name: profile.name.to_owned(),
+                name: name.to_owned(),
                 created: change.is_some_and(ObjectChange::creates),
                 changed_keys: change.map(|change| change.keys.clone()).unwrap_or_default(),
                 changed_devices: change.map(|change| change.devices.clone()).unwrap_or_default(),
@@ -287,9 +287,9 @@ impl Section for Profiles<'_> {
         let rootless = rootless.map(|instance| (instance.name.clone(), instance.profiles.clone())).collect();
         let restarts = Restarts::observe(&client, instances).await?;
         let mut live = Live { fixed_kernel, rootless, restarts, ..Live::default() };
-        for profile in self.0.catalogue(false) {
-            if let Some(found) = client.find(profile.name).await? {
-                live.profiles.insert(profile.name.to_owned(), found);
+        for name in profiles::names() {
+            if let Some(found) = client.find(name).await? {
+                live.profiles.insert(name.to_owned(), found);
             }
         }
         Ok(live)

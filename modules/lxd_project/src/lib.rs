@@ -64,11 +64,11 @@ pub struct Facts {
 /// A project as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ProjectFacts {
-    /// Its name.
+    /// Name of the project.
     pub name: String,
     /// This run made it.
     pub created: bool,
-    /// Its features and restrictions.
+    /// Features and restrictions of the project.
     pub config: Config,
 }
 

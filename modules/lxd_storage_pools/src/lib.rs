@@ -91,7 +91,7 @@ pub struct Facts {
 /// A pool as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PoolFacts {
-    /// Its name.
+    /// Name of the pool.
     pub name: String,
     /// This run made it.
     pub created: bool,
@@ -101,7 +101,7 @@ pub struct PoolFacts {
     pub source_uuid: String,
     /// Its source as it was given when it was made.
     pub initial_source: String,
-    /// Its status.
+    /// Status that LXD tells, such as V(Created).
     pub status: String,
 }
 
