@@ -241,7 +241,18 @@ impl Explain for Error {
             Self::Refused { status: 403, .. } => Explanation::new("CLUSTER_FORBIDDEN"),
             // Another run has made it since it was looked for.
             Self::Refused { status: 409, .. } => Explanation::new("CLUSTER_REFUSED").conflict(),
-            Self::Refused { .. } => Explanation::new("CLUSTER_REFUSED"),
+            Self::Refused { message, .. } => {
+                let explanation = Explanation::new("CLUSTER_REFUSED");
+                match () {
+                    () if message.contains("database space exceeded") => explanation.hint(
+                        "its etcd has no space left: compact and defragment it, or raise its quota, then end the alarm with `etcdctl alarm disarm`",
+                    ),
+                    () if message.contains("failed calling webhook") => {
+                        explanation.hint("a webhook does not serve: look at the pods of the controller that it belongs to")
+                    }
+                    () => explanation,
+                }
+            }
             Self::Wait(error) => error.explain(),
             Self::Hopeless { .. } => Explanation::new("CLUSTER_FAILED"),
             Self::Unmet { source, pods } => source.explain().detail(pods.join("\n")),
@@ -282,6 +293,19 @@ mod tests {
             let error = Error::answered(&status, "https://10.77.0.5:6443".into(), "Secret x".into());
             assert_eq!(error.code(), code, "{error}");
             assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_mended_in_the_cluster_is_said() {
+        for (message, hint) in [
+            ("etcdserver: mvcc: database space exceeded", Some("its etcd has no space left")),
+            ("Internal error occurred: failed calling webhook \"x\"", Some("a webhook does not serve")),
+            ("odd value", None),
+        ] {
+            let error = Error::Refused { what: "Secret x".into(), status: 500, message: message.into() };
+            let hints = error.explain().hints;
+            assert_eq!(hints.first().map(|said| said.split(':').next().unwrap()), hint, "{message}: {hints:?}");
         }
     }
 }
