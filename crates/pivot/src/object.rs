@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use cluster::DynamicObject;
+use cluster::{DynamicObject, FIELD_MANAGER};
 use host::file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ pub const MOVES: &str = "clusterctl.cluster.x-k8s.io/move";
 pub const MOVES_WITH_ITS_OWN: &str = "clusterctl.cluster.x-k8s.io/move-hierarchy";
 /// On an object: nothing reconciles it. Its value does not matter.
 pub const PAUSED: &str = "cluster.x-k8s.io/paused";
+/// Who pauses objects for a move, as API servers write it down: clusterctl, and the steps themselves.
+const MOVERS: [&str; 2] = ["clusterctl", FIELD_MANAGER];
 /// The group of what machines start with.
 const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io/";
 /// Cluster API's own group.
@@ -104,6 +106,8 @@ pub struct Object {
     pub digest: String,
     /// Nothing reconciles it.
     pub paused: bool,
+    /// Who has paused it, if it was not done for a move.
+    pub paused_by: Option<String>,
     /// It is on its way out.
     pub going: bool,
     /// A Cluster's class, with its namespace.
@@ -144,6 +148,7 @@ impl Object {
             owners: metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect(),
             labels: metadata.labels.clone().unwrap_or_default(),
             paused: is_paused || annotations.contains_key(PAUSED),
+            paused_by: paused_by(object, is_paused, annotations.contains_key(PAUSED)),
             annotations,
             digest: digest(&object.data),
             going: metadata.deletion_timestamp.is_some(),
@@ -187,6 +192,19 @@ impl Object {
     }
 }
 
+/// Who else than a move has paused it, by its field or by its annotation: API servers write down who has set what. A pause that nobody
+/// is known to have made is taken for the move's own.
+fn paused_by(object: &DynamicObject, by_field: bool, by_annotation: bool) -> Option<String> {
+    let annotation = format!("f:{PAUSED}");
+    let sets = |fields: &Value| {
+        (by_field && fields["f:spec"].get("f:paused").is_some())
+            || (by_annotation && fields["f:metadata"]["f:annotations"].get(&annotation).is_some())
+    };
+    let entries = object.metadata.managed_fields.iter().flatten();
+    let managers = entries.filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| sets(&fields.0)));
+    managers.filter_map(|entry| entry.manager.as_deref()).find(|manager| !MOVERS.contains(manager)).map(str::to_owned)
+}
+
 /// What an object says: the keys of a JSON object are sorted, so that equal ones have equal text.
 fn digest(data: &Value) -> String {
     let mut said = data.clone();
@@ -228,6 +246,29 @@ mod tests {
             (json!({}), json!({PAUSED: ""}), true),
         ] {
             assert_eq!(object(cluster(&spec, &annotations)).paused, paused, "{spec} {annotations}");
+        }
+    }
+
+    #[test]
+    fn who_has_paused_it_is_known_unless_a_move_has() {
+        let field = json!({"f:spec": {"f:paused": {}}});
+        let annotation = json!({"f:metadata": {"f:annotations": {".": {}, format!("f:{PAUSED}"): {}}}});
+        let other = json!({"f:spec": {"f:topology": {}}});
+        for (case, paused, annotations, managers, expected) in [
+            ("by a person", true, json!({}), json!([["clusterctl", other], ["kubectl-patch", field]]), Some("kubectl-patch")),
+            ("by clusterctl", true, json!({}), json!([["kubectl-patch", other], ["clusterctl", field]]), None),
+            ("by a step", true, json!({}), json!([[FIELD_MANAGER, field]]), None),
+            ("by both", true, json!({}), json!([["clusterctl", field], ["argocd", field]]), Some("argocd")),
+            ("by nobody that is known", true, json!({}), json!([]), None),
+            ("by an annotation", false, json!({PAUSED: ""}), json!([["kubectl-annotate", annotation]]), Some("kubectl-annotate")),
+            ("by clusterctl's annotation", false, json!({PAUSED: ""}), json!([["clusterctl", annotation]]), None),
+            ("not any more", false, json!({}), json!([["kubectl-patch", field]]), None),
+        ] {
+            let mut whole = cluster(&json!({"paused": paused}), &annotations);
+            let entry =
+                |pair: &Value| json!({"manager": pair[0], "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": pair[1]});
+            whole["metadata"]["managedFields"] = managers.as_array().unwrap().iter().map(entry).collect();
+            assert_eq!(object(whole).paused_by.as_deref(), expected, "{case}");
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Open {
     pub stage: Stage,
 }
 
-/// What was begun: it tells a pause that clusterctl has made from one that a person has made.
+/// What was begun. Only what was begun may have paused anything for the move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {

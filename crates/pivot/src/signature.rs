@@ -66,6 +66,19 @@ pub enum Act {
     Annotate(Handle, BTreeMap<String, String>),
 }
 
+impl Act {
+    /// The object that it lets reconcile again.
+    #[must_use]
+    pub fn unpauses<'a>(&self, sides: &'a Sides) -> Option<(Where, &'a Object)> {
+        let Self::Unpause(place, handle) = self else { return None };
+        let side = match place {
+            Where::Source => &sides.source,
+            Where::Target => &sides.target,
+        };
+        Some((*place, side.objects.get(&handle.key)?))
+    }
+}
+
 impl Signature {
     /// What was found. The copy is what was moved, as it was before.
     pub fn of(copy: &BTreeMap<Key, Object>, sides: &Sides) -> Result<Self, Foreign> {

@@ -334,6 +334,7 @@ fn a_target_has_taken_over_when_everything_is_as_before() {
         ("one less", "none", "without LXCMachine", same.clone(), "LXCMachine capi-clusters/m-0 is not on the target"),
         ("one more", "none", "whole more Machine", same.clone(), "Machine capi-clusters/more was not there before"),
         ("a mark", "none", "marked ClusterClass", same.clone(), "ClusterClass capi-clusters/class has lost its annotation own"),
+        ("a class paused", "none", "class-paused", same.clone(), "ClusterClass capi-clusters/class is paused on the target"),
         ("an instance anew", "none", "whole", instances(&[("m-0", "new"), ("m-lb", "two")]), "instance m-0 was made anew"),
         ("an instance gone", "none", "whole", instances(&[("m-0", "one")]), "instance m-lb is gone"),
         (

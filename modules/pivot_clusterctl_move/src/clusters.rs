@@ -6,11 +6,14 @@ use cluster::{Client, Clusterctl, Kubeconfig, api_resource, clusterctl, resource
 use converge::{Explain as _, Failure, Wait};
 use lab::{capi, lifecycle::Phase};
 use lxd::{Instance, Project, Tagged};
-use pivot::{Act, Direction, Folder, Handle, Open, Side, Sides, Signature, Stage, Where, object};
+use pivot::{Act, Direction, Folder, Handle, Object, Open, Side, Sides, Signature, Stage, Where, object};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::{PivotClusterctlMove, error::Error};
+use crate::{
+    PivotClusterctlMove,
+    error::{Error, PausedByHand},
+};
 
 pub(crate) struct Clusters<'a> {
     pub step: &'a PivotClusterctlMove,
@@ -166,6 +169,33 @@ impl<'a> Clusters<'a> {
         Ok(clusterctl.execute(&arguments, &[], &servers, self.step.move_limit()).await)
     }
 
+    /// Fails where anything is to reconcile again that somebody has paused.
+    pub(crate) fn refuse_paused_by_hand(&self, paused: &[(Where, &Object)]) -> Result<(), Error> {
+        if paused.is_empty() {
+            return Ok(());
+        }
+        let by_hand = |(place, object): &(Where, &Object)| {
+            let who = object.paused_by.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
+            PausedByHand {
+                told: format!("{} on the {place} is paused{who}", object.key),
+                command: self.unpause_command(*place, object),
+            }
+        };
+        Err(Error::PausedByHand { paused: paused.iter().map(by_hand).collect() })
+    }
+
+    /// What a person types to let an object reconcile again.
+    fn unpause_command(&self, place: Where, object: &Object) -> String {
+        let (kubeconfig, key) = (self.kubeconfig(place), &object.key);
+        let kubectl = format!("kubectl --kubeconfig {} --namespace {}", kubeconfig.display(), key.namespace);
+        let kind = key.kind.to_lowercase();
+        if object.annotations.contains_key(object::PAUSED) {
+            format!("{kubectl} annotate {kind} {} {}-", key.name, object::PAUSED)
+        } else {
+            format!("{kubectl} patch {kind} {} --type merge --patch '{{\"spec\":{{\"paused\":null}}}}'", key.name)
+        }
+    }
+
     /// Waits until the target's controllers and their webhooks serve.
     pub(crate) async fn await_target(&self) -> Result<(), Failure> {
         let target = self.client(Where::Target).await?;
@@ -188,7 +218,8 @@ impl<'a> Clusters<'a> {
                 self.merge(Where::Source, handle, &mark).await?;
                 let client = self.client(Where::Source).await?;
                 let (kind, key) = (kind(handle), &handle.key);
-                client.delete_of(&kind, &key.namespace, &key.name, &handle.uid).await?;
+                let deleted = client.delete_of(&kind, &key.namespace, &key.name, &handle.uid).await;
+                deleted.map_err(|source| self.failed(Where::Source, source))?;
                 self.merge(Where::Source, handle, &json!({"metadata": {"finalizers": []}})).await
             }
             Act::Move | Act::Restore => Ok(()),
@@ -199,7 +230,7 @@ impl<'a> Clusters<'a> {
         let (client, key) = (self.client(place).await?, &handle.key);
         match client.merge_of(&kind(handle), &key.namespace, &key.name, patch).await {
             Err(error) if error.is_not_found() => Ok(()),
-            done => Ok(done?),
+            done => Ok(done.map_err(|source| self.failed(place, source))?),
         }
     }
 }

@@ -53,16 +53,22 @@ impl Live {
         self.open.as_ref().map(|open| open.stage)
     }
 
-    /// The Clusters and classes of the source that nothing reconciles.
-    pub(crate) fn paused(&self) -> Vec<String> {
-        let moved = self.sides.source.moved().filter(|object| object.paused && (object.key.is_cluster() || object.key.is_class()));
-        moved.map(|object| object.key.to_string()).collect()
+    /// What these acts would let reconcile again although somebody else than this move has paused it. On the source, a move has paused
+    /// nothing before it has begun.
+    pub(crate) fn paused_by_hand(&self, acts: &[Act]) -> Vec<(Where, &Object)> {
+        let has_paused = self.stage().is_some_and(|stage| stage != Stage::Copied);
+        let paused = acts.iter().filter_map(|act| act.unpauses(&self.sides));
+        paused.filter(|(place, object)| object.paused_by.is_some() || (*place == Where::Source && !has_paused)).collect()
     }
 
-    /// Whether objects are on both sides, or what is on the source is marked: a move has begun, whoever did it.
+    /// What lets the source reconcile again.
+    fn unpause(&self) -> Vec<Act> {
+        pivot::unpause(Where::Source, &moved(&self.sides), &self.sides.source)
+    }
+
+    /// Whether a move has come further than a copy, whoever did it: the source is being emptied, or both have a Cluster.
     fn is_begun(&self) -> bool {
-        let (source, target) = (&self.sides.source, &self.sides.target);
-        source.moved().any(Object::is_marked) || target.moved.iter().any(|key| key.is_cluster() && source.objects.contains_key(key))
+        is_emptied(&self.sides) || has_cluster_on_both(&self.sides)
     }
 
     /// Whether the source still has everything of the copy, and clusterctl has not begun to delete it.
@@ -100,9 +106,9 @@ impl Copying<'_> {
             if copy.is_of(source) || !live.is_whole(copy) || reconciles {
                 return Ok(false);
             }
-        } else if begun == Some(Stage::Moving) || (begun.is_none() && live.is_begun()) {
+        } else if begun == Some(Stage::Moving) || is_emptied(&live.sides) || (begun.is_none() && live.is_begun()) {
             let what = match &live.copy {
-                Found::Nothing => "gone".to_owned(),
+                Found::Nothing => "gone, or was never finished".to_owned(),
                 Found::Damaged(what) => format!("damaged: {what}"),
                 Found::Whole(_) => "that of another move".to_owned(),
             };
@@ -120,16 +126,25 @@ impl Copying<'_> {
             let (namespace, name) = (step.target_cluster_namespace.clone(), step.target_cluster_name.clone());
             return Err(Error::NoCluster { namespace, name });
         }
-        let paused = live.paused();
-        if !paused.is_empty() && live.stage().is_none_or(|stage| stage == Stage::Copied) {
-            return Err(Error::PausedByHand { paused, kubeconfig: self.0.kubeconfig(Where::Source) });
-        }
+        let acts = live.unpause();
+        self.0.refuse_paused_by_hand(&live.paused_by_hand(&acts))?;
         // A paused source says nothing new of itself; it is let go first and looked at again.
-        if paused.is_empty() && !live.unready.is_empty() {
+        if acts.is_empty() && !live.unready.is_empty() {
             return Err(Error::NotReady { unmet: live.unready.clone() });
         }
         Ok(())
     }
+}
+
+/// The source has begun to lose what the target has, so that it may not reconcile any more.
+fn is_emptied(sides: &Sides) -> bool {
+    let (source, target) = (&sides.source, &sides.target);
+    source.moved().any(Object::is_marked)
+        || (has_cluster_on_both(sides) && target.moved.iter().any(|key| !source.objects.contains_key(key)))
+}
+
+fn has_cluster_on_both(sides: &Sides) -> bool {
+    sides.target.moved.iter().any(|key| key.is_cluster() && sides.source.objects.contains_key(key))
 }
 
 /// What `clusterctl move` would take along from the source.
@@ -159,7 +174,7 @@ impl Section for Copying<'_> {
             *counts.entry(key.kind.clone()).or_default() += 1;
             counts
         });
-        let acts = pivot::unpause(Where::Source, &moved, &live.sides.source).into_iter().map(Change::Act);
+        let acts = live.unpause().into_iter().map(Change::Act);
         Ok(acts.chain([Change::Copy { path: self.0.folder().path().to_owned(), counts }]).collect())
     }
 
@@ -181,7 +196,10 @@ impl Copying<'_> {
         let (objects, source) = (folder.objects().display().to_string(), clusters.kubeconfig(Where::Source).display().to_string());
         let namespace = &clusters.step.target_cluster_namespace;
         let ended = clusters.clusterctl(&["--kubeconfig", &source, "--namespace", namespace, "--to-directory", &objects]).await?;
-        ended.map_err(|source| Error::NotCopied { source: Box::new(source) })?;
+        if let Err(source) = ended {
+            let is_taken_back = self.take_back().await.is_ok();
+            return Err(Error::NotCopied { source: Box::new(source), is_taken_back }.into());
+        }
         let sides = clusters.sides().await?;
         let manifest = Manifest {
             direction: clusters.step.direction,
@@ -193,6 +211,18 @@ impl Copying<'_> {
         };
         folder.complete(&sides.source, manifest)?;
         clusters.record(Stage::Copied)
+    }
+
+    /// Has the source go on that a failed copy has paused. Nothing is open then, unless the target has got something before.
+    async fn take_back(&self) -> Result<(), Failure> {
+        let clusters = self.0;
+        let live = Live::observe(clusters).await?;
+        let acts = live.unpause();
+        clusters.refuse_paused_by_hand(&live.paused_by_hand(&acts))?;
+        for act in &acts {
+            clusters.act(act).await?;
+        }
+        if live.is_begun() { Ok(()) } else { Ok(Open::close(&clusters.step.staging_dir())?) }
     }
 }
 

@@ -17,12 +17,12 @@ pub(crate) enum Error {
     NoCluster { namespace: String, name: String },
     #[error("the source is not ready to be moved from, or the target to be moved to")]
     NotReady { unmet: Vec<String> },
-    #[error("{} paused by somebody: clusterctl would not move what is paused, and nobody but who paused it knows why", paused.join(", "))]
-    PausedByHand { paused: Vec<String>, kubeconfig: PathBuf },
+    #[error("{}: this move has not done it, and nobody but who has knows why", told(paused))]
+    PausedByHand { paused: Vec<PausedByHand> },
     #[error("a move is open, and its copy in {} is {what}", path.display())]
     CopyLost { path: PathBuf, what: String, seen: Vec<String> },
     #[error("what is to be moved could not be copied")]
-    NotCopied { source: Box<clusterctl::Error> },
+    NotCopied { source: Box<clusterctl::Error>, is_taken_back: bool },
     #[error("there is no copy of what is to be moved")]
     NoCopy,
     #[error("this is no state that a move leaves behind: {}", foreign.seen.first().map_or("", String::as_str))]
@@ -33,6 +33,17 @@ pub(crate) enum Error {
     Unsettled { lines: Vec<String> },
     #[error("the target would get older providers than the source has: {}", older.join(", "))]
     Older { older: Vec<String> },
+}
+
+/// What somebody has paused, and how that is ended.
+#[derive(Debug)]
+pub(crate) struct PausedByHand {
+    pub told: String,
+    pub command: String,
+}
+
+fn told(paused: &[PausedByHand]) -> String {
+    paused.iter().map(|paused| paused.told.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 impl Explain for Error {
@@ -55,19 +66,23 @@ impl Explain for Error {
             Self::NotReady { unmet } => Explanation::new("PIVOT_NOT_READY")
                 .hint("nothing was touched; mend what is listed, then run again")
                 .detail(unmet.join("\n")),
-            Self::PausedByHand { kubeconfig, .. } => Explanation::new("PIVOT_PAUSED_BY_HAND").hint(format!(
-                "ask who paused it; then `kubectl --kubeconfig {} patch` spec.paused of a Cluster, or `annotate` a ClusterClass with \
-                 cluster.x-k8s.io/paused-, and run again",
-                kubeconfig.display()
-            )),
+            Self::PausedByHand { paused } => {
+                let commands: Vec<_> = paused.iter().map(|paused| format!("`{}`", paused.command)).collect();
+                let hint = format!("nothing was touched; ask who has paused it, end that with {}, and run again", commands.join(" and "));
+                Explanation::new("PIVOT_PAUSED_BY_HAND").hint(hint)
+            }
             Self::CopyLost { seen, .. } => Explanation::new("PIVOT_COPY_LOST")
                 .hint("bring the folder back from a backup, then run again; nothing was touched")
                 .detail(seen.join("\n")),
-            Self::NotCopied { source } => source.explain().hint(
+            Self::NotCopied { source, is_taken_back: true } => {
+                source.explain().hint("nothing has left the source, and it reconciles; mend what clusterctl names, then run the same step again")
+            }
+            Self::NotCopied { source, is_taken_back: false } => source.explain().hint(
                 "nothing has left the source; mend what clusterctl names, then run the same step again, which un-pauses what the copy has \
                  paused",
             ),
-            Self::NoCopy => Explanation::new("PIVOT_NO_COPY").hint("run the step with flow_control_copy: true"),
+            Self::NoCopy => Explanation::new("PIVOT_NO_COPY")
+                .hint("have the step copy: set flow_control_copy of the module, or pivot_clusterctl_move_flow_control_copy of the role, to true"),
             Self::Foreign { foreign, namespace, kubeconfigs } => {
                 let look = |kubeconfig: &PathBuf| {
                     format!("kubectl --kubeconfig {} --namespace {namespace} get clusters,clusterclasses,machines", kubeconfig.display())

@@ -1,9 +1,9 @@
 //! The move itself, begun or continued.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use converge::{Failure, Section};
-use pivot::{Act, Foreign, Key, Object, Signature, Stage, Where};
+use pivot::{Act, Foreign, Signature, Stage, Where};
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,14 +23,6 @@ pub(crate) struct Change {
 }
 
 impl Moving<'_> {
-    fn signature(&self, copy: &BTreeMap<Key, Object>, live: &Live) -> Result<Signature, Error> {
-        let signature = Signature::of(copy, &live.sides).map_err(|foreign| self.foreign(foreign))?;
-        if signature == Signature::SourcePaused && live.stage() != Some(Stage::Moving) {
-            return Err(Error::PausedByHand { paused: live.paused(), kubeconfig: self.0.kubeconfig(Where::Source) });
-        }
-        Ok(signature)
-    }
-
     fn foreign(&self, foreign: Foreign) -> Error {
         let namespace = self.0.step.target_cluster_namespace.clone();
         Error::Foreign { foreign, namespace, kubeconfigs: [Where::Source, Where::Target].map(|place| self.0.kubeconfig(place)) }
@@ -48,6 +40,10 @@ impl Moving<'_> {
         let signature = Signature::of(&copied, &sides).map_err(|foreign| self.foreign(foreign))?;
         if wanted.contains(&signature) {
             return Ok(());
+        }
+        if signature == Signature::Ready {
+            // It was refused before it did anything.
+            self.0.record(Stage::Copied)?;
         }
         Err(Error::Stopped { signature, seen: sides.described(&copied), source: ended.err().map(Box::new) }.into())
     }
@@ -74,9 +70,10 @@ impl Section for Moving<'_> {
             return Ok(vec![change(Act::Move, Signature::Ready)]);
         }
         let Some(copy) = live.copy() else { return Err(Error::NoCopy.into()) };
-        let signature = self.signature(&copy.objects, live)?;
-        self.0.saw(signature);
+        let signature = Signature::of(&copy.objects, &live.sides).map_err(|foreign| self.foreign(foreign))?;
         let acts = signature.continuation(&copy.objects, &live.sides);
+        self.0.refuse_paused_by_hand(&live.paused_by_hand(&acts))?;
+        self.0.saw(signature);
         Ok(acts.into_iter().map(|act| change(act, signature)).collect())
     }
 

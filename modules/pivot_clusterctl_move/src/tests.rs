@@ -3,7 +3,7 @@ use converge::Section as _;
 use pivot::{
     Copy, Manifest, Object, Open, Side, Sides, Stage,
     graph::Moving as Kinds,
-    object::{CORE, MARK},
+    object::{CORE, MARK, PAUSED},
 };
 use serde_json::{Value, json};
 
@@ -33,6 +33,15 @@ fn side(uid: &str, kinds: &[&str], paused: bool) -> Side {
 }
 
 const ALL: [&str; 3] = ["ClusterClass", "Cluster", "Machine"];
+
+/// The same, whose Cluster a person has paused.
+fn by_hand(mut side: Side) -> Side {
+    side.objects.values_mut().filter(|object| object.key.is_cluster()).for_each(|object| {
+        object.paused = true;
+        object.paused_by = Some("kubectl-patch".into());
+    });
+    side
+}
 
 fn copy() -> Copy {
     let source = side("s", &ALL, false);
@@ -70,7 +79,7 @@ fn a_copy_is_made_of_a_whole_source_that_nobody_has_paused() {
     let source = |paused| side("s", &ALL, paused);
     let target = |kinds: &[&str]| side("t", kinds, true);
     let folder = "/opt/capi-lab/etc/pivot_clusterctl_move/to_management";
-    let made = format!("copy 3 objects to {folder}");
+    let (made, lost) = (format!("copy 3 objects to {folder}"), "PIVOT_COPY_LOST".to_owned());
     let let_go = format!(
         "un-pause ClusterClass capi-clusters/mgmt-1 on the source; un-pause Cluster capi-clusters/mgmt-1 on the source; {made}"
     );
@@ -87,6 +96,18 @@ fn a_copy_is_made_of_a_whole_source_that_nobody_has_paused() {
         ("copied", live(copied, found(copy()), source(false), target(&[])), String::new()),
         ("copied, then changed", live(copied, found(copy()), changed.clone(), target(&[])), made.clone()),
         ("killed in the copy", live(copying, Found::Nothing, source(true), target(&[])), let_go.clone()),
+        (
+            "a copy refused, then paused by somebody",
+            live(copying, Found::Nothing, by_hand(source(false)), target(&[])),
+            "PIVOT_PAUSED_BY_HAND".into(),
+        ),
+        ("killed in a copy of what is being emptied", live(copying, Found::Nothing, marked.clone(), target(&ALL)), lost.clone()),
+        (
+            "killed in a copy of what has lost something",
+            live(copying, Found::Nothing, side("s", &["ClusterClass", "Cluster"], true), target(&ALL)),
+            lost.clone(),
+        ),
+        ("killed in a copy made anew", live(copying, Found::Nothing, source(true), target(&["ClusterClass", "Cluster"])), let_go),
         ("paused by somebody", live(none, Found::Nothing, source(true), target(&[])), "PIVOT_PAUSED_BY_HAND".into()),
         (
             "changed and paused after the copy",
@@ -113,16 +134,17 @@ fn a_copy_is_made_of_a_whole_source_that_nobody_has_paused() {
             made.clone(),
         ),
         ("moving", live(moving, found(copy()), source(true), target(&["ClusterClass"])), String::new()),
-        ("moving, changed since", live(moving, found(copy()), changed, target(&["ClusterClass"])), made.clone()),
+        ("moving, changed since", live(moving, found(copy()), changed.clone(), target(&["ClusterClass"])), made.clone()),
         ("half-deleted", live(moving, found(copy()), side("s", &["Cluster"], true), target(&ALL)), String::new()),
-        ("moving, the copy gone", live(moving, Found::Nothing, source(true), target(&ALL)), "PIVOT_COPY_LOST".into()),
+        ("moving, the copy gone", live(moving, Found::Nothing, source(true), target(&ALL)), lost.clone()),
         (
-            "moving, the copy damaged",
-            live(moving, Found::Damaged("cut".into()), source(true), target(&ALL)),
-            "PIVOT_COPY_LOST".into(),
+            "moving, changed since, and paused by somebody",
+            live(moving, found(copy()), by_hand(changed), target(&["ClusterClass"])),
+            "PIVOT_PAUSED_BY_HAND".into(),
         ),
-        ("on both sides, nothing written down", live(none, Found::Nothing, source(false), target(&ALL)), "PIVOT_COPY_LOST".into()),
-        ("marked, nothing written down", live(none, Found::Nothing, marked, target(&[])), "PIVOT_COPY_LOST".into()),
+        ("moving, the copy damaged", live(moving, Found::Damaged("cut".into()), source(true), target(&ALL)), lost.clone()),
+        ("on both sides, nothing written down", live(none, Found::Nothing, source(false), target(&ALL)), lost.clone()),
+        ("marked, nothing written down", live(none, Found::Nothing, marked, target(&[])), lost.clone()),
         (
             "no Cluster anywhere",
             live(none, Found::Nothing, side("s", &["ClusterClass"], false), target(&[])),
@@ -161,6 +183,32 @@ fn a_move_is_planned_by_what_is_seen() {
             Some(Signature::SourcePaused),
         ),
         (
+            "paused by somebody before the move has paused anything",
+            live(moving, found(copy()), by_hand(source(false)), target(&[])),
+            "PIVOT_PAUSED_BY_HAND".into(),
+            None,
+        ),
+        (
+            "paused by somebody when much was there",
+            live(moving, found(copy()), by_hand(source(true)), target(&ALL)),
+            "PIVOT_PAUSED_BY_HAND".into(),
+            None,
+        ),
+        (
+            "paused by somebody, and about to be deleted",
+            live(moving, found(copy()), by_hand(side("s", &["Cluster"], true)), target(&ALL)),
+            format!(
+                "delete {cluster} from the source, its instance left alone; un-pause {class} on the target; un-pause {cluster} on the target"
+            ),
+            Some(Signature::Emptying),
+        ),
+        (
+            "emptied, and paused by somebody on the target",
+            live(moving, found(copy()), side("s", &[], true), by_hand(side("t", &ALL, false))),
+            "PIVOT_PAUSED_BY_HAND".into(),
+            None,
+        ),
+        (
             "emptied",
             live(moving, found(copy()), side("s", &[], true), target(&ALL)),
             format!("un-pause {class} on the target; un-pause {cluster} on the target"),
@@ -188,4 +236,31 @@ fn a_foreign_state_is_told_with_what_to_look_at() {
         "{:?}",
         failure.hints
     );
+}
+
+#[test]
+fn what_a_person_has_paused_is_told_with_who_and_how_it_ends() {
+    let step = PivotClusterctlMove::default();
+    let clusters = Clusters::of(&step);
+    let mut target = by_hand(side("t", &ALL, false));
+    for class in target.objects.values_mut().filter(|object| object.key.is_class()) {
+        class.paused = true;
+        class.annotations.insert(PAUSED.into(), String::new());
+        class.paused_by = Some("argocd".into());
+    }
+    let live = live(Some(Stage::Moving), found(copy()), side("s", &[], true), target);
+    let Err(failure) = Moving(&clusters).plan(&live) else { panic!("somebody has paused it") };
+    for words in [
+        "ClusterClass capi-clusters/mgmt-1 on the target is paused by argocd",
+        "Cluster capi-clusters/mgmt-1 on the target is paused by kubectl-patch",
+    ] {
+        assert!(failure.msg.contains(words), "{}", failure.msg);
+    }
+    let kubectl = "kubectl --kubeconfig /opt/capi-lab/etc/clusters/capi-clusters/mgmt-1.kubeconfig --namespace capi-clusters";
+    for command in [
+        format!("`{kubectl} annotate clusterclass mgmt-1 cluster.x-k8s.io/paused-`"),
+        format!("`{kubectl} patch cluster mgmt-1 --type merge --patch '{{\"spec\":{{\"paused\":null}}}}'`"),
+    ] {
+        assert!(failure.hints[0].contains(&command), "{:?}", failure.hints);
+    }
 }
