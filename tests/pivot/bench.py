@@ -153,6 +153,15 @@ class Bench:
         self.is_settled(direction)
         return done
 
+    def refused(self, direction, code, words, **more):
+        """A move that touches nothing, and says why and what to do."""
+        self.gate.arm(Stop("^never$"))
+        result = self.run(direction, **more)
+        assert result.get("code") == code and result["hints"], result
+        assert words in json.dumps(result), result
+        assert self.gate.journal == []
+        return result
+
     def clusterctl(self, *arguments):
         """clusterctl alone, as a person would run it."""
         program = self.folder / "opt" / "bin" / "clusterctl"

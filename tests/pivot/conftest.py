@@ -1,6 +1,7 @@
 """Two bootstrap clusters in one throw-away lab, a Cluster of a class, and a proxy in front of either API."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -131,10 +132,16 @@ def servers(tmp_path_factory):
 
 @pytest.fixture
 def bare(servers):
-    """They, with nothing held; and nothing that would have made a machine twice was ever done."""
+    """They, with nothing held or open; and nothing that would have made a machine twice was done."""
+    record = servers.staging / "open"
+    if record.exists():
+        # A test before this one has failed.
+        servers.run(json.loads(record.read_text())["direction"])
     yield servers
     servers.gate.disarm()
-    assert servers.reconciler.made_twice == []
+    made_twice = servers.reconciler.made_twice.copy()
+    servers.reconciler.made_twice.clear()
+    assert made_twice == []
 
 
 @pytest.fixture(autouse=True)

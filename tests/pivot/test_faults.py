@@ -16,16 +16,6 @@ MERGE = "application/merge-patch+json"
 MIDDLE = {"SOURCE": ("a machine is deleted", "after"), "TARGET": ("a machine is created", "before")}
 
 
-def refused(bare, direction, code, words, **more):
-    """Nothing was touched, and it is said why and what to do."""
-    bare.gate.arm(Stop("^never$"))
-    result = bare.run(direction, **more)
-    assert result.get("code") == code and result["hints"], result
-    assert words in json.dumps(result), result
-    assert bare.gate.journal == []
-    return result
-
-
 def provider(label):
     (space,) = [space for space, it, *_ in PROVIDERS if it == label]
     return f"/apis/{INSTALLED}/v1alpha3/namespaces/{space}/providers/{label}"
@@ -49,8 +39,8 @@ def test_a_target_that_lacks_a_provider_gets_it_first(bare):
     planned = bare.run(direction, check=True)
     del found["metadata"]["resourceVersion"], found["metadata"]["uid"]
     api.ask("POST", path.rpartition("/")[0], found)
-    assert planned["changes"][0] == "run clusterctl init for infrastructure-incus v0.8.5", planned
-    assert "run clusterctl move" in planned["changes"], planned
+    meant = [change for change in planned["changes"] if change.startswith("run ")]
+    assert meant == ["run clusterctl init for infrastructure-incus v0.8.5", "run clusterctl move"], planned
     assert bare.gate.journal == [] and bare.state() == before
 
 
@@ -58,9 +48,9 @@ def test_providers_that_are_older_than_the_sources_are_refused(bare):
     direction = bare.onward
     newer, own = {"version": "v1.99.0"}, {"version": "v1.12.5"}
     with changed(bare.apis[BEGINS[direction]], provider("cluster-api"), newer, own):
-        refused(bare, direction, "PROVIDER_OLDER", "cluster-api v1.12.5 where the source has v1.99.0")
+        bare.refused(direction, "PROVIDER_OLDER", "cluster-api v1.12.5 where the source has v1.99.0")
     with changed(bare.apis[ENDS[direction]], provider("cluster-api"), {"version": "v1.11.0"}, own):
-        refused(bare, direction, "PROVIDER_VERSION_DRIFT", "cluster-api v1.11.0 instead of v1.12.5")
+        bare.refused(direction, "PROVIDER_VERSION_DRIFT", "cluster-api v1.11.0 instead of v1.12.5")
 
 
 @contextlib.contextmanager
@@ -84,7 +74,7 @@ def test_another_feature_gate_on_the_target_is_refused(bare):
     direction = bare.onward
     with arguments(bare.apis[ENDS[direction]], "--feature-gates=MachinePool=true,ClusterTopology=false"):
         words = "the feature gate ClusterTopology is false there and true on the source"
-        refused(bare, direction, "PIVOT_NOT_READY", words)
+        bare.refused(direction, "PIVOT_NOT_READY", words)
 
 
 @contextlib.contextmanager
