@@ -30,6 +30,10 @@ pub const POD: Resource = resource("", "v1", "Pod");
 pub const SECRET: Resource = resource("", "v1", "Secret");
 /// Definitions of kinds.
 pub const CUSTOM_RESOURCE_DEFINITION: Resource = resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+/// Whom the API server has alter objects before it takes them.
+pub const MUTATING_WEBHOOKS: Resource = resource("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration");
+/// Whom the API server asks before it takes objects.
+pub const VALIDATING_WEBHOOKS: Resource = resource("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration");
 /// Deployments.
 pub const DEPLOYMENT: Resource = resource("apps", "v1", "Deployment");
 /// DaemonSets.

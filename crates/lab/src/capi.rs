@@ -12,8 +12,8 @@ pub type Deployment = (&'static str, &'static str);
 
 /// The namespace of cert-manager.
 pub const CERT_MANAGER: &str = "cert-manager";
-/// The Deployment of cert-manager that others ask.
-pub const CERT_MANAGER_WEBHOOK: Deployment = (CERT_MANAGER, "cert-manager-webhook");
+/// The Deployment of cert-manager that others ask, and where the API server is told to ask it.
+pub const CERT_MANAGER_WEBHOOK: &str = "cert-manager-webhook";
 /// The Deployment of Cluster API's own controllers.
 pub const CORE_DEPLOYMENT: Deployment = ("capi-system", "capi-controller-manager");
 const BOOTSTRAP_DEPLOYMENT: Deployment = ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager");
@@ -24,7 +24,7 @@ pub const INFRASTRUCTURE_DEPLOYMENT: Deployment = (INFRASTRUCTURE_NAMESPACE, "ca
 pub const DEPLOYMENTS: [Deployment; 7] = [
     (CERT_MANAGER, "cert-manager"),
     (CERT_MANAGER, "cert-manager-cainjector"),
-    CERT_MANAGER_WEBHOOK,
+    (CERT_MANAGER, CERT_MANAGER_WEBHOOK),
     CORE_DEPLOYMENT,
     BOOTSTRAP_DEPLOYMENT,
     CONTROL_PLANE_DEPLOYMENT,

@@ -52,12 +52,6 @@ pub enum Error {
         /// The provider.
         label: String,
     },
-    /// A part of cert-manager is gone that clusterctl does not miss.
-    #[error("the Deployment {} of cert-manager is gone, and clusterctl leaves cert-manager alone while its webhook answers", gone.join(", "))]
-    CertManagerIncomplete {
-        /// Their names.
-        gone: Vec<&'static str>,
-    },
     /// The bundle has another version, or none.
     #[error("the bundle has no {wanted}; it has {}", if has.is_empty() { "none".into() } else { has.join(", ") })]
     NotInBundle {
@@ -87,8 +81,6 @@ impl Explain for Error {
                 Explanation::new("OPTION_COLLISION").hint("set capi_version or capn_version for the lab's own providers")
             }
             Self::OwnFlag { .. } => Explanation::new("OPTION_COLLISION").hint("leave the flag out"),
-            Self::CertManagerIncomplete { .. } => Explanation::new("CERT_MANAGER_INCOMPLETE")
-                .hint("delete its webhook, too (`kubectl --namespace cert-manager delete deployment cert-manager-webhook`), and run again"),
             Self::NoClusterctl { .. } => Explanation::new("CLUSTERCTL_MISSING")
                 .hint("run the role binary_fetch first, or set clusterctl_path")
                 .prerequisite(),

@@ -10,11 +10,12 @@ use std::{
 
 use cluster::{Client, Clusterctl, Condition, clusterctl, condition::Test, providers::Provider, resource};
 use converge::{Change, Failure, Wait, WaitError};
+use futures_util::future::{try_join, try_join_all};
 use lab::capi;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Options, Sources,
+    Error, Options, Sources, cert_manager,
     concurrency::{self, Concurrency},
 };
 
@@ -55,6 +56,8 @@ pub struct Init {
     missing: Vec<Provider>,
     /// They are in the inventory, and their Deployments are gone.
     broken: Vec<Provider>,
+    /// What is missing of cert-manager, where clusterctl would not see it.
+    cert_manager: Vec<String>,
     after: Vec<Provider>,
 }
 
@@ -63,8 +66,10 @@ pub struct Init {
 pub struct Live {
     /// clusterctl's inventory.
     pub providers: Vec<Provider>,
-    /// Deployments of those and of cert-manager that are gone: namespace and name.
+    /// Deployments of those that are gone: namespace and name.
     pub gone: Vec<capi::Deployment>,
+    /// Parts of a cert-manager of clusterctl's that are not there.
+    pub cert_manager: Vec<String>,
     /// The arguments of the infrastructure provider's manager.
     pub arguments: Vec<String>,
     /// How many machines it may make at once; nothing where its default will do.
@@ -84,11 +89,11 @@ impl Installer<'_> {
     /// clusterctl's inventory, and what the infrastructure provider was told. Where something is missing, clusterctl has to be there.
     pub async fn observe(&self, cluster: &Client, concurrency: Option<u16>) -> Result<Live, Failure> {
         let providers = cluster.providers().await?;
-        let gone = gone(cluster, &providers).await?;
-        if !gone.is_empty() || self.options.wanted().iter().any(|wanted| !providers.contains(wanted)) {
+        let (gone, cert_manager) = try_join(gone(cluster, &providers), cert_manager::missing(cluster)).await?;
+        if !gone.is_empty() || !cert_manager.is_empty() || self.options.wanted().iter().any(|wanted| !providers.contains(wanted)) {
             look(&self.clusterctl.program)?;
         }
-        Ok(Live { providers, gone, arguments: concurrency::arguments(cluster).await?, concurrency })
+        Ok(Live { providers, gone, cert_manager, arguments: concurrency::arguments(cluster).await?, concurrency })
     }
 
     /// What is to be done; nothing where the inventory has every provider at its version, the Deployments of all are there, and the
@@ -102,7 +107,7 @@ impl Installer<'_> {
     /// Carries one of them out.
     pub async fn apply(&self, cluster: &Client, installation: &Installation) -> Result<(), Failure> {
         match installation {
-            Installation::Init(init) => self.install(cluster, &init.broken).await,
+            Installation::Init(init) => self.install(cluster, init).await,
             Installation::Concurrency(concurrency) => Ok(concurrency.apply(cluster).await?),
         }
     }
@@ -122,27 +127,26 @@ impl Installer<'_> {
         if !drifted.is_empty() {
             return Err(Error::Drift { drifted });
         }
-        // clusterctl brings cert-manager back where nothing answers for it, and leaves it alone otherwise.
-        let cert_manager: Vec<_> = found.gone.iter().filter(|(namespace, _)| *namespace == capi::CERT_MANAGER).collect();
-        if !cert_manager.is_empty() && !found.gone.contains(&capi::CERT_MANAGER_WEBHOOK) {
-            return Err(Error::CertManagerIncomplete { gone: cert_manager.iter().map(|(_, name)| *name).collect() });
-        }
         let is_broken = |provider: &&Provider| {
             let own = capi::deployment_of(&provider.label());
             !missing.contains(provider) && own.is_some_and(|own| found.gone.contains(&own))
         };
         let broken: Vec<_> = after.iter().filter(is_broken).cloned().collect();
-        if missing.is_empty() && broken.is_empty() && cert_manager.is_empty() {
+        if missing.is_empty() && broken.is_empty() && found.cert_manager.is_empty() {
             return Ok(None);
         }
         let before = after.iter().filter(|wanted| live.contains(wanted) && !broken.contains(wanted)).cloned().collect();
-        Ok(Some(Init { before, missing, broken, after: after.to_vec() }))
+        let cert_manager = found.cert_manager.clone();
+        Ok(Some(Init { before, missing, broken, cert_manager, after: after.to_vec() }))
     }
 
     /// Has clusterctl install what is missing, and once more what is broken. A run that is killed in between finds that missing.
-    async fn install(&self, cluster: &Client, broken: &[Provider]) -> Result<(), Failure> {
+    async fn install(&self, cluster: &Client, init: &Init) -> Result<(), Failure> {
         self.sources.verify()?;
-        for provider in broken {
+        if !init.cert_manager.is_empty() {
+            cert_manager::shut(cluster).await?;
+        }
+        for provider in &init.broken {
             cluster.forget_provider(provider).await?;
         }
         match self.init(cluster).await {
@@ -187,21 +191,14 @@ impl Installer<'_> {
     }
 }
 
-/// The Deployments of cert-manager and of the providers in the inventory that are not there. Before the first provider is in it,
-/// nothing is expected.
+/// The Deployments of the providers in the inventory that are not there.
 async fn gone(cluster: &Client, providers: &[Provider]) -> Result<Vec<capi::Deployment>, cluster::Error> {
-    if providers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let cert_manager = capi::DEPLOYMENTS.into_iter().filter(|(namespace, _)| *namespace == capi::CERT_MANAGER);
+    let look = async |(namespace, name): capi::Deployment| {
+        let found = cluster.find(resource::DEPLOYMENT, Some(namespace), name).await?;
+        Ok::<_, cluster::Error>(found.is_none().then_some((namespace, name)))
+    };
     let own = providers.iter().filter_map(|provider| capi::deployment_of(&provider.label()));
-    let mut gone = Vec::new();
-    for (namespace, name) in cert_manager.chain(own) {
-        if cluster.find(resource::DEPLOYMENT, Some(namespace), name).await?.is_none() {
-            gone.push((namespace, name));
-        }
-    }
-    Ok(gone)
+    Ok(try_join_all(own.map(look)).await?.into_iter().flatten().collect())
 }
 
 /// The namespaces that clusterctl installs into, and the one in which it tries cert-manager out.
@@ -268,14 +265,12 @@ impl Change for Installation {
 impl fmt::Display for Init {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |providers: &[Provider]| providers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        match (self.missing.as_slice(), self.broken.as_slice()) {
-            (missing, []) if !missing.is_empty() => write!(f, "run clusterctl init for {}", listed(missing)),
-            ([], []) => f.write_str("run clusterctl init again for cert-manager, whose webhook is gone"),
-            ([], broken) => write!(f, "run clusterctl init again for {}, whose Deployment is gone", listed(broken)),
-            (missing, broken) => {
-                write!(f, "run clusterctl init for {}, and again for {}, whose Deployment is gone", listed(missing), listed(broken))
-            }
-        }
+        let missing = (!self.missing.is_empty()).then(|| format!("for {}", listed(&self.missing)));
+        let broken = (!self.broken.is_empty()).then(|| format!("again for {}, whose Deployment is gone", listed(&self.broken)));
+        let cert_manager = (!self.cert_manager.is_empty())
+            .then(|| format!("again for cert-manager, which lacks {}", self.cert_manager.join(", ")));
+        let why: Vec<_> = missing.into_iter().chain(broken).chain(cert_manager).collect();
+        write!(f, "run clusterctl init {}", why.join(", and "))
     }
 }
 

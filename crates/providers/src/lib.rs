@@ -7,6 +7,7 @@
 //!
 //! Limits: another version than the wanted one is refused, since upgrading is another operation.
 
+mod cert_manager;
 mod concurrency;
 mod config;
 mod error;

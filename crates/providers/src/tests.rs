@@ -93,25 +93,6 @@ fn what_is_in_the_inventory_and_gone_is_installed_again() {
             vec![kubeadm],
             "run clusterctl init for cluster-api v1.12.5, and again for bootstrap-kubeadm v1.12.5, whose Deployment is gone",
         ),
-        (
-            "cert-manager's webhook",
-            own(),
-            vec![("cert-manager", "cert-manager-webhook")],
-            "run clusterctl init again for cert-manager, whose webhook is gone",
-        ),
-        (
-            "another part of cert-manager, which clusterctl does not miss",
-            own(),
-            vec![("cert-manager", "cert-manager-cainjector")],
-            "CERT_MANAGER_INCOMPLETE: the Deployment cert-manager-cainjector of cert-manager is gone, and clusterctl leaves \
-             cert-manager alone while its webhook answers",
-        ),
-        (
-            "all of cert-manager",
-            own(),
-            vec![("cert-manager", "cert-manager"), ("cert-manager", "cert-manager-webhook")],
-            "run clusterctl init again for cert-manager, whose webhook is gone",
-        ),
     ] {
         let (options, sources) = (options(), Sources::default());
         let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
@@ -122,6 +103,45 @@ fn what_is_in_the_inventory_and_gone_is_installed_again() {
             Err(error) => Failure::from(error).to_string(),
         };
         assert_eq!(said, expected, "{case}");
+    }
+}
+
+#[test]
+fn a_cert_manager_that_is_not_whole_is_installed_again() {
+    let lacking = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
+    let kubeadm = ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager");
+    for (case, providers, gone, cert_manager, expected) in [
+        (
+            "one that was killed while it was installed for the first time",
+            vec![],
+            vec![],
+            vec!["Deployment cert-manager-webhook", "ValidatingWebhookConfiguration cert-manager-webhook"],
+            "run clusterctl init for cluster-api v1.12.5, bootstrap-kubeadm v1.12.5, control-plane-kubeadm v1.12.5, \
+             infrastructure-incus v0.8.5, and again for cert-manager, which lacks Deployment cert-manager-webhook, \
+             ValidatingWebhookConfiguration cert-manager-webhook",
+        ),
+        (
+            "one of which a part was deleted",
+            options().wanted().to_vec(),
+            vec![],
+            vec!["Deployment cert-manager-cainjector"],
+            "run clusterctl init again for cert-manager, which lacks Deployment cert-manager-cainjector",
+        ),
+        (
+            "beside a provider",
+            options().wanted().to_vec(),
+            vec![kubeadm],
+            vec!["Deployment cert-manager"],
+            "run clusterctl init again for bootstrap-kubeadm v1.12.5, whose Deployment is gone, and again for cert-manager, which \
+             lacks Deployment cert-manager",
+        ),
+    ] {
+        let (options, sources) = (options(), Sources::default());
+        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
+        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
+        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
+        let live = Live { providers, gone, cert_manager: lacking(&cert_manager), ..Live::default() };
+        assert_eq!(said(&installer.plan(&live).unwrap()), expected, "{case}");
     }
 }
 

@@ -29,6 +29,15 @@ pub struct Kubernetes {
     _listener: Listener,
 }
 
+/// The kinds that every cluster knows.
+const OWN: [&str; 5] = [
+    "/api/v1/secrets",
+    "/api/v1/namespaces",
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+];
+
 impl Kubernetes {
     /// A cluster that knows these kinds beside its own, such as `/apis/cluster.x-k8s.io/v1beta2/clusters`, and has no objects.
     pub fn start(kinds: &[&str]) -> Self {
@@ -288,7 +297,7 @@ impl Model {
     /// The objects of a kind, in a namespace or in all.
     fn list(&self, path: &str) -> Outcome {
         let kind = path.rsplit('/').next().unwrap_or_default();
-        let known = self.kinds.iter().any(|known| known == path) || ["/api/v1/secrets", "/api/v1/namespaces"].contains(&path);
+        let known = self.kinds.iter().any(|known| known == path) || OWN.contains(&path);
         // Below a namespace there is a kind, and below that a name.
         let within = path.split_once("/namespaces/").is_some_and(|(_, rest)| rest.split('/').count() == 2);
         if !known && !within {

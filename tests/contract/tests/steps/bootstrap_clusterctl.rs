@@ -27,6 +27,11 @@ contract::on_every_lxd!(
 
 const PROVIDERS: &str = "/apis/clusterctl.cluster.x-k8s.io/v1alpha3/providers";
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const KINDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WEBHOOKS: [&str; 2] = [
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/cert-manager-webhook",
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/cert-manager-webhook",
+];
 const INFRASTRUCTURE: &str = "/apis/apps/v1/namespaces/capn-system/deployments/capn-controller-manager";
 /// What an LXD 5.0, as the scripted one is, asks for once the infrastructure provider is installed.
 const ONE_AT_A_TIME: &str =
@@ -149,10 +154,22 @@ impl<'a> Site<'a> {
                     "status": {"observedGeneration": 1, "conditions": [condition]},
                 }),
             );
+            if *namespace == "cert-manager" {
+                self.define_cert_manager("cert-manager");
+                for webhook in WEBHOOKS {
+                    self.cluster.put(webhook, json!({"webhooks": []}));
+                }
+            }
             if let Some((kind, name, version)) = provider {
                 self.register(namespace, kind, name, version);
             }
         }
+    }
+
+    /// One of cert-manager's kinds, and who has installed it.
+    fn define_cert_manager(&self, by: &str) {
+        let labels = json!({"clusterctl.cluster.x-k8s.io/core": by});
+        self.cluster.put(&format!("{KINDS}/certificates.cert-manager.io"), json!({"metadata": {"labels": labels}}));
     }
 
     fn register(&self, namespace: &str, kind: &str, name: &str, version: &str) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use contract::trial;
 use serde_json::{Value, json};
 
-use super::{DEPLOYMENTS, INFRASTRUCTURE, ONE_AT_A_TIME, STANDING, Site, scripted};
+use super::{DEPLOYMENTS, INFRASTRUCTURE, ONE_AT_A_TIME, STANDING, Site, WEBHOOKS, scripted};
 
 #[test]
 fn installs_and_keeps() {
@@ -115,13 +115,50 @@ fn what_is_gone_is_made_again() {
     assert_eq!(done.json["changes"], json!(["run clusterctl init again for bootstrap-kubeadm v1.12.5, whose Deployment is gone"]));
     assert_eq!(done.json["changes"], foreseen.json["changes"]);
     site.step().run().expect_unchanged();
+}
+
+#[test]
+fn a_cert_manager_that_is_not_whole_is_installed_again() {
+    let lxd = scripted();
+    let site = Site::new(&lxd);
+    // As a clusterctl leaves it that was killed: its kinds are there, and nothing is behind them.
+    site.define_cert_manager("cert-manager");
+    let lacks = "cert-manager, which lacks Deployment cert-manager, Deployment cert-manager-cainjector, \
+                 Deployment cert-manager-webhook, MutatingWebhookConfiguration cert-manager-webhook, \
+                 ValidatingWebhookConfiguration cert-manager-webhook";
+    let foreseen = site.step().check().expect_changed();
+    assert!(foreseen.json["changes"].to_string().contains(lacks), "{:#}", foreseen.json);
+    assert_eq!(site.cluster.get(WEBHOOKS[1]), Value::Null, "check mode leaves no trace");
+    let shut = |site: &Site<'_>| {
+        let webhook = &site.cluster.get(WEBHOOKS[1])["webhooks"][0];
+        assert_eq!(webhook["failurePolicy"], "Fail", "clusterctl sees that nothing answers: {webhook:#}");
+        assert_eq!(webhook["clientConfig"]["service"]["name"], "nobody");
+    };
+    let install_all = |site: &Site<'_>| {
+        shut(site);
+        site.install_all();
+    };
+    let (done, _) = site.run(&site.step(), install_all, 0, "");
+    assert!(done.expect_changed().json["changes"].to_string().contains(lacks));
+    site.step().run().expect_unchanged();
 
     site.cluster.remove("/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager-cainjector");
-    site.step().check().expect_code("CERT_MANAGER_INCOMPLETE").expect_words("cert-manager-cainjector");
-    site.cluster.remove("/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager-webhook");
+    let (failed, _) = site.run(&site.step(), shut, 1, "");
+    failed.expect_code("CLUSTERCTL_FAILED");
+    // What was put in place of the webhook is none.
+    let again = "run clusterctl init again for cert-manager, which lacks Deployment cert-manager-cainjector, \
+                 ValidatingWebhookConfiguration cert-manager-webhook";
+    assert_eq!(site.step().check().expect_changed().json["changes"], json!([again]));
     let (done, _) = site.run(&site.step(), |site| site.install("cert-manager"), 0, "");
-    assert_eq!(done.expect_changed().json["changes"], json!(["run clusterctl init again for cert-manager, whose webhook is gone"]));
+    assert_eq!(done.expect_changed().json["changes"], json!([again]));
     site.step().run().expect_unchanged();
+
+    // Somebody else's is waited for, and not touched.
+    site.define_cert_manager("");
+    site.cluster.remove("/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager-cainjector");
+    let writes = site.cluster.writes().len();
+    site.impatient().run().expect_code("WAIT_TIMEOUT").expect_words("cert-manager-cainjector");
+    assert_eq!(site.cluster.writes().len(), writes);
 }
 
 #[test]
