@@ -25,6 +25,7 @@ pub fn steps() -> Vec<Entry> {
         Entry::of::<cluster_ready::ClusterReady>(),
         Entry::of::<cluster_kubeconfig::ClusterKubeconfig>(),
         Entry::of::<cluster_publish::ClusterPublish>(),
+        Entry::of::<cluster_class_prune::ClusterClassPrune>(),
         Entry::of::<export_artifacts::ExportArtifacts>(),
         Entry::of::<pivot_clusterctl_move::PivotClusterctlMove>(),
         Entry::of::<cleanup_bootstrap::CleanupBootstrap>(),

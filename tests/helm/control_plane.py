@@ -115,16 +115,16 @@ def config(folder, port):
 
 
 class Step:
-    """The step's executable, called as Ansible calls it."""
+    """A step's executable, called as Ansible calls it."""
 
-    def __init__(self, folder, **options):
-        self.folder, self.options = folder, options
+    def __init__(self, folder, step="helm_release", **options):
+        self.folder, self.step, self.options = folder, step, options
 
     def start(self, check=False, **options):
-        mode = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": "k8slab.capi.helm_release"}
+        mode = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_module_name": f"k8slab.capi.{self.step}"}
         arguments = self.folder / f"arguments-{os.urandom(4).hex()}"
         arguments.write_text(json.dumps(self.options | options | mode))
-        return subprocess.Popen([built("helm_release"), arguments], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([built(self.step), arguments], stdout=subprocess.PIPE, text=True)
 
     def __call__(self, **options):
         return json.loads(self.start(**options).communicate(timeout=300)[0])

@@ -4,6 +4,7 @@
 //! [`providers`] of Cluster API are read from clusterctl's inventory, and [`Clusterctl`] runs clusterctl itself.
 
 pub mod capi;
+pub mod class;
 mod client;
 pub mod clusterctl;
 pub mod condition;

@@ -46,6 +46,8 @@ pub const JOB: Resource = resource("batch", "v1", "Job");
 pub const PROVIDER: Resource = resource("clusterctl.cluster.x-k8s.io", "v1alpha3", "Provider");
 /// Clusters of Cluster API.
 pub const CLUSTER: Resource = resource("cluster.x-k8s.io", "v1beta2", "Cluster");
+/// What Clusters are made of.
+pub const CLUSTER_CLASS: Resource = resource("cluster.x-k8s.io", "v1beta2", "ClusterClass");
 /// Machines of Cluster API.
 pub const MACHINE: Resource = resource("cluster.x-k8s.io", "v1beta2", "Machine");
 

@@ -97,6 +97,15 @@ pub enum Removal {
         /// The release.
         name: String,
     },
+    /// The class that a release has made and Helm has kept, with its templates, on the management cluster.
+    Class {
+        /// The cluster that was made of it.
+        cluster: ClusterName,
+        /// The release.
+        release: String,
+        /// The objects: kind and name.
+        objects: Vec<String>,
+    },
     /// The ports at which an API is published.
     Ports {
         /// The cluster.
@@ -212,6 +221,7 @@ impl fmt::Display for Removal {
                 }
             }
             Self::Release { namespace, name } => write!(f, "uninstall release {namespace}/{name}"),
+            Self::Class { cluster, objects, .. } => write!(f, "delete {} of cluster {cluster}", objects.join(", ")),
             Self::Ports { cluster, addresses } => {
                 let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
                 write!(f, "publish the API of {cluster} no longer at {}", addresses.join(", "))

@@ -1,7 +1,8 @@
 //! What there is of a lab. Nothing is changed here.
 
-use std::{fs, io, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, path::PathBuf};
 
+use cluster::class;
 use converge::Failure;
 use helm::Release;
 use lab::{
@@ -33,6 +34,7 @@ pub(crate) async fn look(step: &LabDestroy) -> Result<Seen, Failure> {
         management: management.api,
         objects: owned(management.clusters, Owner::Management).chain(owned(bootstrap.clusters, Owner::Bootstrap)).collect(),
         releases: Vec::new(),
+        classes: Vec::new(),
         ports,
         kubeconfigs: kubeconfigs(step)?,
         bootstrap_files: existing([step.bootstrap_kubeconfig()]),
@@ -41,7 +43,11 @@ pub(crate) async fn look(step: &LabDestroy) -> Result<Seen, Failure> {
         phase: project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
         substrate: step.substrate(project.as_ref(), foreign_forwards).await?,
     };
-    seen.releases = releases(step, &seen).await?;
+    let leaving = leaving(step, &seen);
+    if !leaving.is_empty() {
+        let client = step.owner(Owner::Management)?;
+        (seen.releases, seen.classes) = (releases(&client, &leaving).await?, classes(&client, &leaving).await?);
+    }
     Ok(seen)
 }
 
@@ -95,24 +101,50 @@ fn entries(folder: PathBuf) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// Helm's releases of the workload clusters, where the management cluster outlives them.
-async fn releases(step: &LabDestroy, seen: &Seen) -> Result<Vec<(ClusterName, String)>, Failure> {
-    if seen.management != Api::Answers {
-        return Ok(Vec::new());
-    }
-    let clusters: Vec<ClusterName> = match step.scope() {
+/// The workload clusters that go, where the management cluster outlives them and can be asked.
+fn leaving(step: &LabDestroy, seen: &Seen) -> Vec<ClusterName> {
+    match step.scope() {
+        _ if seen.management != Api::Answers => Vec::new(),
         Scope::Workload(cluster) => vec![cluster],
         Scope::Workloads => seen.clusters().into_iter().filter(|cluster| **cluster != step.management()).cloned().collect(),
-        _ => return Ok(Vec::new()),
-    };
-    let client = step.owner(Owner::Management)?;
+        _ => Vec::new(),
+    }
+}
+
+/// Helm's releases of clusters.
+async fn releases(client: &cluster::Client, clusters: &[ClusterName]) -> Result<Vec<(ClusterName, String)>, Failure> {
     let mut found = Vec::new();
     for cluster in clusters {
-        for name in [cluster.name.clone(), format!("{}-class", cluster.name)] {
+        for name in [cluster.name.clone(), class_release(cluster)] {
             if !Release::new(client.clone(), &cluster.namespace, &name).history().await?.is_empty() {
                 found.push((cluster.clone(), name));
             }
         }
     }
     Ok(found)
+}
+
+/// What the classes' releases of clusters have made and nobody else needs.
+async fn classes(client: &cluster::Client, clusters: &[ClusterName]) -> Result<Vec<(ClusterName, String, Vec<String>)>, Failure> {
+    let mut found = Vec::new();
+    for cluster in clusters {
+        let (live, release) = (client.class_inventory(&cluster.namespace).await?, class_release(cluster));
+        let goes = |object: &cluster::DynamicObject| clusters.iter().any(|of| is_object_of(object, of));
+        let unused = live.unused(&release, &BTreeSet::new(), goes).into_iter().map(class::reference);
+        let objects: Vec<_> = unused.map(|(kind, name)| format!("{kind} {name}")).collect();
+        if !objects.is_empty() {
+            found.push((cluster.clone(), release, objects));
+        }
+    }
+    Ok(found)
+}
+
+/// The release of a cluster's class.
+fn class_release(cluster: &ClusterName) -> String {
+    format!("{}-class", cluster.name)
+}
+
+fn is_object_of(object: &cluster::DynamicObject, of: &ClusterName) -> bool {
+    let metadata = &object.metadata;
+    metadata.name.as_deref() == Some(of.name.as_str()) && metadata.namespace.as_deref() == Some(of.namespace.as_str())
 }

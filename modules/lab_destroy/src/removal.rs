@@ -1,6 +1,6 @@
 //! Carries out what goes.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, collections::BTreeSet, fmt};
 
 use converge::{Failure, Section};
 use helm::{Helm, Hold, Release, Secrets, Target};
@@ -81,6 +81,16 @@ impl<'a> Teardown<'a> {
         Ok(Helm::new(&target, &secrets, folder.path()).uninstall(false).await?)
     }
 
+    async fn class(&self, namespace: &str, release: &str) -> Result<(), Failure> {
+        let client = self.step.owner(Owner::Management)?;
+        // The clusters that were made of it are gone by now.
+        let live = client.class_inventory(namespace).await?;
+        for object in live.unused(release, &BTreeSet::new(), |_| false) {
+            client.delete_unused(object).await?;
+        }
+        Ok(())
+    }
+
     async fn ports(&self, cluster: &ClusterName, addresses: &[std::net::IpAddr]) -> Result<(), Failure> {
         let (client, network) = (self.step.lxd.client().await?, &self.step.internal_network_name);
         let mark =
@@ -143,6 +153,7 @@ impl Section for Teardown<'_> {
             Removal::Clusters { owner, clusters, owner_goes } => self.clusters(*owner, clusters, *owner_goes).await,
             Removal::Instances { of, names } => self.instances(of, names).await,
             Removal::Release { namespace, name } => self.release(namespace, name).await,
+            Removal::Class { cluster, release, .. } => self.class(&cluster.namespace, release).await,
             Removal::Ports { cluster, addresses } => self.ports(cluster, addresses).await,
             Removal::File(path) => Ok(file::remove(path)?),
             Removal::Phase(project) => self.forget(project).await,
@@ -175,6 +186,7 @@ impl converge::Change for Change {
             }
             Removal::Instances { names, .. } => format!("instances {}", names.join(", ")),
             Removal::Release { namespace, name } => format!("release {namespace}/{name}"),
+            Removal::Class { cluster, .. } => format!("class of cluster {cluster}"),
             Removal::Ports { cluster, .. } => format!("API of {cluster}"),
             Removal::File(path) => path.display().to_string(),
             Removal::Phase(project) => format!("phase of project {project}"),
@@ -194,6 +206,7 @@ impl converge::Change for Change {
                 clusters.iter().map(|doomed| (doomed.cluster.to_string(), json!({"instances": doomed.instances}))).collect()
             }
             Removal::Instances { names, .. } => json!({"instances": names}),
+            Removal::Class { objects, .. } => json!({"objects": objects}),
             Removal::Ports { addresses, .. } => json!({"published at": addresses}),
             _ => json!("(there)"),
         }

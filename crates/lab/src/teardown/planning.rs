@@ -175,6 +175,8 @@ impl Planning<'_> {
                 let releases = self.seen.releases.iter().filter(|(of, _)| of == cluster);
                 removals
                     .extend(releases.map(|(of, name)| Removal::Release { namespace: of.namespace.clone(), name: name.clone() }));
+                let classes = self.seen.classes.iter().filter(|(of, ..)| of == cluster).cloned();
+                removals.extend(classes.map(|(cluster, release, objects)| Removal::Class { cluster, release, objects }));
             }
             let addresses: Vec<IpAddr> =
                 self.seen.ports.iter().filter(|(of, _)| of == cluster).map(|(_, address)| *address).collect();

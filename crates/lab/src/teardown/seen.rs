@@ -26,6 +26,8 @@ pub struct Seen {
     pub objects: Vec<(ClusterName, Owner)>,
     /// Releases on the management cluster, by the cluster that they have made.
     pub releases: Vec<(ClusterName, String)>,
+    /// What these clusters leave of their classes on the management cluster: the release that has made it, and kind and name of each.
+    pub classes: Vec<(ClusterName, String, Vec<String>)>,
     /// The addresses at which APIs are published.
     pub ports: Vec<(ClusterName, IpAddr)>,
     /// The clusters' kubeconfigs on the host.

@@ -20,6 +20,7 @@ fn lab() -> Seen {
         management: Api::Answers,
         objects: clusters.iter().map(|cluster| (of(cluster), Owner::Management)).collect(),
         releases: vec![(of("lab"), "lab".into()), (of("lab"), "lab-class".into()), (of("lab-2"), "lab-2".into())],
+        classes: vec![(of("lab"), "lab-class".into(), vec!["ClusterClass lab-1".into(), "LXCClusterTemplate lab-1-infra".into()])],
         ports: clusters.iter().map(|cluster| (of(cluster), IpAddr::from([10, 77, 0, 1]))).collect(),
         kubeconfigs: clusters.iter().map(|cluster| (of(cluster), PathBuf::from(format!("/etc/{cluster}")))).collect(),
         pivot_files: vec!["/etc/pivot".into()],
@@ -53,7 +54,7 @@ fn before_pivot() -> Seen {
     seen.instances.push(Instance { name: "capi-bootstrap-0".into(), of: Of::Bootstrap });
     (seen.management, seen.bootstrap) = (Api::Silent("connection refused".into()), Api::Answers);
     seen.objects = vec![(of("mgmt-1"), Owner::Bootstrap)];
-    (seen.ports, seen.kubeconfigs, seen.releases) = Default::default();
+    (seen.ports, seen.kubeconfigs, seen.releases, seen.classes) = Default::default();
     seen.bootstrap_files = vec!["/etc/bootstrap".into()];
     seen.phase = Some("bootstrapped".into());
     seen
@@ -78,6 +79,7 @@ fn bent(mut seen: Seen, bend: impl Fn(&mut Seen)) -> Seen {
 const LAB: &str = "delete cluster capi-clusters/lab by the management cluster
 uninstall release capi-clusters/lab
 uninstall release capi-clusters/lab-class
+delete ClusterClass lab-1, LXCClusterTemplate lab-1-infra of cluster capi-clusters/lab
 publish the API of capi-clusters/lab no longer at 10.77.0.1
 remove /etc/lab";
 

@@ -24,6 +24,8 @@ contract::on_every_lxd!(
 const NAMESPACE: &str = "capi-clusters";
 const CLUSTERS: &str = "/apis/cluster.x-k8s.io/v1beta2/clusters";
 const MACHINES: &str = "/apis/cluster.x-k8s.io/v1beta2/machines";
+const CLASSES: &str = "/apis/cluster.x-k8s.io/v1beta2/clusterclasses";
+const TEMPLATES: &str = "/apis/infrastructure.cluster.x-k8s.io/v1alpha2/lxcclustertemplates";
 const MANAGEMENT: &str = "mgmt-1";
 const PHASE_KEY: &str = "user.k8slab.phase";
 
@@ -89,7 +91,7 @@ impl<'a> Site<'a> {
     /// The management cluster, whose API has these clusters.
     fn management(&self, clusters: &[&str]) -> Kubernetes {
         self.cluster(MANAGEMENT, true);
-        let api = Kubernetes::start(&[CLUSTERS, MACHINES]);
+        let api = Kubernetes::start(&[CLUSTERS, MACHINES, CLASSES, TEMPLATES]);
         self.keep("mgmt-1.kubeconfig", &api.kubeconfig());
         for name in clusters.iter().chain([&MANAGEMENT]) {
             let object =
@@ -158,6 +160,28 @@ fn cluster_path(name: &str) -> String {
     format!("/apis/cluster.x-k8s.io/v1beta2/namespaces/{NAMESPACE}/clusters/{name}")
 }
 
+/// The paths of the class that the release of a cluster has made, and of its template.
+fn class_paths(cluster: &str) -> [String; 2] {
+    let path = |kind: &str| kind.rsplit_once('/').map(|(group, plural)| format!("{group}/namespaces/{NAMESPACE}/{plural}/{cluster}-1"));
+    [CLASSES, TEMPLATES].map(|kind| path(kind).expect("a group and a plural"))
+}
+
+/// The class of a cluster, as its release has made it and Helm has kept it.
+fn put_class(api: &Kubernetes, cluster: &str) {
+    let (group, name) = ("infrastructure.cluster.x-k8s.io/v1alpha2", format!("{cluster}-1"));
+    let metadata = |kind: &str| json!({"uid": format!("{kind}-of-{cluster}"), "annotations": {"meta.helm.sh/release-name": format!("{cluster}-class")}});
+    let template = json!({"apiVersion": group, "kind": "LXCClusterTemplate", "name": name});
+    let [class, own] = class_paths(cluster);
+    api.put(
+        &class,
+        json!({
+            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "ClusterClass", "metadata": metadata("class"),
+            "spec": {"infrastructure": {"templateRef": template}},
+        }),
+    );
+    api.put(&own, json!({"apiVersion": group, "kind": "LXCClusterTemplate", "metadata": metadata("template")}));
+}
+
 fn kept(outcome: &Outcome) -> Vec<String> {
     let kept = outcome.json["kept"].as_array().into_iter().flatten();
     kept.map(|kept| format!("{}: {}", kept["what"].as_str().unwrap_or_default(), kept["why"].as_str().unwrap_or_default()))
@@ -169,6 +193,7 @@ fn removes_one_workload_cluster(lxd: &Lxd) {
     let api = site.management(&["lab", "lab-2"]);
     for cluster in ["lab", "lab-2"] {
         site.cluster(cluster, false);
+        put_class(&api, cluster);
     }
     let foreseen = site.workload("lab").check().expect_changed();
     assert_eq!(api.writes(), Vec::<String>::new(), "check mode deletes nothing");
@@ -176,7 +201,9 @@ fn removes_one_workload_cluster(lxd: &Lxd) {
     let done = site.workload("lab").run().expect_changed();
     assert_same(&json!(foreseen.diff()), &json!(done.diff()), "check mode foresees what a run does");
     assert_eq!(done.json["changes"][0], "delete cluster capi-clusters/lab by the management cluster");
-    assert_eq!(api.writes(), [format!("DELETE {}", cluster_path("lab"))]);
+    assert_eq!(done.json["changes"][1], "delete ClusterClass lab-1, LXCClusterTemplate lab-1 of cluster capi-clusters/lab");
+    let [class, template] = class_paths("lab");
+    assert_eq!(api.writes(), [cluster_path("lab"), class, template].map(|path| format!("DELETE {path}")));
     // Nothing answers as the infrastructure provider here, so the instance is one that it has left.
     assert_eq!(site.instances(), ["lab-2-x1", "mgmt-1-x1"]);
     assert_eq!(site.ports(), ["mgmt-1", "lab-2"]);
@@ -188,7 +215,7 @@ fn removes_one_workload_cluster(lxd: &Lxd) {
     assert_eq!(done.json["changes"][0], "delete cluster capi-clusters/lab-2 by the management cluster");
     assert_eq!((site.instances(), site.ports()), (Vec::new(), Vec::new()));
     assert!(!site.has_kubeconfig(MANAGEMENT) && !site.has_kubeconfig("lab-2"));
-    assert_eq!(api.writes().len(), 2, "the management cluster does not delete itself: {:?}", api.writes());
+    assert_eq!(api.writes().len(), 4, "the management cluster does not delete itself: {:?}", api.writes());
     trial::changes_nothing(lxd, &site.step("management"));
 }
 
