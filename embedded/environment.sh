@@ -78,8 +78,8 @@ playbook() {
     .venv/bin/ansible-playbook "k8slab.capi.$name" "${said[@]}" "$@"
 }
 
-# Two runs of `make lab` or `make destroy` at once would undo each other's work.
+# run_alone [LOCK]: two runs of `make lab` or `make destroy` at once would undo each other's work.
 run_alone() {
-    exec {lock}>/run/lock/k8slab-embedded
+    exec {lock}>"${1:-/run/lock/k8slab-embedded}"
     flock --nonblock "$lock" || fail "another make lab or make destroy is at work here"
 }

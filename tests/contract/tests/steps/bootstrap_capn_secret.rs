@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use contract::trial::{self, Fault};
-use contract::{Kubernetes, Lent, Lxd, SelfSigned, Step, Substrate};
+use contract::{Kubernetes, Lent, Lxd, Outcome, SelfSigned, Step, Substrate};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,6 +22,7 @@ contract::on_every_lxd!(
     repairs_what_others_changed,
     restricts_what_reaches_further,
     leaves_the_trust_of_others_alone,
+    names_forwards_of_others,
     says_what_is_wrong_with_the_cluster,
     serves_other_clusters_after_the_pivot,
     needs_lxd,
@@ -302,6 +303,28 @@ fn leaves_the_trust_of_others_alone(lxd: &Lxd) {
     let entries = lxd.rest().get("/1.0/certificates?recursion=1");
     assert!(entries.as_array().into_iter().flatten().any(|entry| entry["name"] == json!(lxd.name("other"))));
     trial::changes_nothing(lxd, &prune);
+}
+
+fn names_forwards_of_others(lxd: &Lxd) {
+    let bench = Bench::new(lxd);
+    let gateway = lxd.subnet().0.trim_end_matches("/24").to_owned();
+    let port = |port: &str, description: &str| {
+        json!({
+            "protocol": "tcp", "listen_port": port, "target_port": "80", "target_address": gateway, "description": description,
+        })
+    };
+    let ports = [port("25060", "k8slab: API of p/lab/mgmt-1"), port("8080", "")];
+    let forward = json!({"listen_address": "198.51.100.9", "ports": ports});
+    lxd.rest().write("POST", &format!("/1.0/networks/{}/forwards", lxd.network_name(0)), &forward);
+    let expected = format!(
+        "network {}: 198.51.100.9:8080/tcp to {gateway} is no forward of the lab's, and takes the port from the host",
+        lxd.network_name(0)
+    );
+    let named = |outcome: &Outcome| outcome.json["warnings"].as_array().is_some_and(|all| all.contains(&json!(expected)));
+    let made = bench.step().run().expect_changed();
+    assert!(named(&made), "{:#}", made.json);
+    assert!(!made.json["warnings"].to_string().contains("25060"), "the lab's own is none: {:#}", made.json);
+    assert!(named(&bench.step().run().expect_unchanged()), "and in every run");
 }
 
 fn says_what_is_wrong_with_the_cluster(lxd: &Lxd) {
