@@ -71,6 +71,11 @@ impl Client {
         self.patiently("its API answers", deadline, Error::is_passing, || self.version()).await
     }
 
+    /// The same for one that is there: what starts anew is waited for, and what is gone is not.
+    pub async fn serves(&self, deadline: Duration) -> Result<String, Error> {
+        self.patiently("its API serves", deadline, Error::is_starting, || self.version()).await
+    }
+
     /// Asks until the answer is another than such an error, or gives the last one.
     async fn patiently<T, F>(
         &self,
@@ -103,8 +108,7 @@ impl Client {
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
-        let is_starting = |error: &Error| matches!(error, Error::NotServing { .. });
-        self.patiently(&format!("it serves {what}"), STARTING, is_starting, || self.answer(what, ask())).await
+        self.patiently(&format!("it serves {what}"), STARTING, Error::is_starting, || self.answer(what, ask())).await
     }
 
     /// An object that may not be there.

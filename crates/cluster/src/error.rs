@@ -194,6 +194,11 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::NotServing { .. })
     }
 
+    /// The cluster is there, and may only just be starting.
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self, Self::NotServing { .. })
+    }
+
     /// The object, or its kind, does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Both clusters, as this run sees them, and what is done on them.
 
-use std::{cell::OnceCell as Once, collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
+use std::{cell::OnceCell as Once, collections::BTreeMap, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use cluster::{Client, Clusterctl, Kubeconfig, api_resource, clusterctl, resource};
 use converge::{Explain as _, Failure, Wait};
@@ -14,6 +14,9 @@ use crate::{
     PivotClusterctlMove,
     error::{Error, PausedByHand},
 };
+
+/// How long an API server that starts anew, or has too much to do, may say so.
+const SERVING: Duration = Duration::from_secs(60);
 
 pub(crate) struct Clusters<'a> {
     pub step: &'a PivotClusterctlMove,
@@ -59,7 +62,7 @@ impl<'a> Clusters<'a> {
             let failed = |source| Error::Cluster { place, path: path.clone(), source };
             let client = Client::connect(&Kubeconfig::read(&path).map_err(failed)?).map_err(failed)?;
             // One that has only just started, or starts anew, is waited for; one that is gone is not.
-            client.version().await.map_err(failed)?;
+            client.serves(SERVING).await.map_err(failed)?;
             Ok(client)
         };
         cell.get_or_try_init(connect).await

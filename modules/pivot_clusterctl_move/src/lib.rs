@@ -1,8 +1,11 @@
 //! Has the management cluster take over the objects of Cluster API, its own among them.
 //!
 //! Whatever was killed and whenever: run again, the step sees what state the move was stopped in and continues in the one way that is
-//! right for it (see the crate `pivot`). It never trusts how clusterctl ended, never lets a side reconcile that lacks an object, and
-//! touches nothing where it sees a state that no move leaves behind.
+//! right for it (see the crate `pivot`). It never trusts how clusterctl ended, and never lets a side reconcile that lacks an object. What
+//! a person has paused stays paused: API servers write down who has set a field. Where it sees a state that no move leaves behind, it
+//! touches nothing.
+//!
+//! Limits: one run at a time is held to by a lock on this host. A run elsewhere that begins before anything is paused is not seen.
 
 mod clusters;
 mod copying;
