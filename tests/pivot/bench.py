@@ -175,10 +175,10 @@ class Bench:
         found = self.lab.lxd.get("instances", recursion=1, project=self.lab.project)
         return {it["name"]: it["config"]["volatile.uuid"] for it in found if it["config"].get("user.cluster-name") == "mgmt-1"}
 
-    def state(self):
-        """Whatever must be the same before and after, wherever it is."""
+    def state(self, side=None):
+        """Whatever must be the same before and after, on a side or wherever it is."""
         told = {}
-        for found in self.objects(self.holder):
+        for found in self.objects(side or self.holder):
             metadata = found["metadata"]
             if found["kind"] == "Secret" and not metadata.get("ownerReferences") and MOVES not in metadata.get("labels", {}):
                 continue

@@ -72,6 +72,7 @@ class Gate:
     def disarm(self):
         """Everything goes through again; what was held is dropped."""
         self._stop = None
+        self._away.clear()
         self.stopped.clear()
         self._open.set()
 

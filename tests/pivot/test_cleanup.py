@@ -25,9 +25,9 @@ def instance(bare):
     lxd.delete(f"storage-pools/{project}")
 
 
-def refuses(bare, instance, words):
+def refuses(bare, instance, words, code="CLEANUP_NOT_PROVED"):
     refused = bare.clean(INSTANCE)
-    assert refused["code"] == "CLEANUP_NOT_PROVED" and refused["hints"], refused
+    assert refused["code"] == code and refused["hints"], refused
     assert words in json.dumps(refused), refused
     assert instance() is not None
 
@@ -44,6 +44,16 @@ def test_only_what_nothing_needs_any_more_goes(bare, instance):
     management.patch("cluster", "mgmt-1", {"spec": {"paused": True}})
     refuses(bare, instance, "Cluster capi-clusters/mgmt-1 is paused")
     management.patch("cluster", "mgmt-1", {"spec": {"paused": None}})
+    management.wait("condition=Available", "cluster/mgmt-1", seconds=60)
+
+    server = bare.bare["management"]
+    server.end("kube-apiserver")
+    try:
+        # The proxy is there still.
+        refuses(bare, instance, "does not serve yet", code="CLUSTER_NOT_SERVING")
+    finally:
+        server.begin("kube-apiserver")
+        server.await_ready()
     management.wait("condition=Available", "cluster/mgmt-1", seconds=60)
 
     # Somebody has scaled down meanwhile.

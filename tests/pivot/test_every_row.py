@@ -158,10 +158,11 @@ def identity(bare, side, value):
 
 @pytest.mark.sweep
 def test_an_object_that_is_changed_after_the_copy_travels_as_it_is_now(bare):
+    fault = bare.at(named("the first object is marked"), "before")
     direction = bare.onward
-    bare.killed(direction, bare.at(named("the first object is marked"), "before"))
+    bare.killed(direction, fault)
     identity(bare, BEGINS[direction], f"changed on the way {direction}")
-    done = bare.finish(direction, bare.state())
+    done = bare.finish(direction, bare.state(BEGINS[direction]))
     assert any(change.startswith("copy ") for change in done["changes"]), done
 
 

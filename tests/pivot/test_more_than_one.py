@@ -10,7 +10,12 @@ pytestmark = pytest.mark.sweep
 
 @pytest.fixture(scope="module")
 def both(servers):
-    servers.bare[servers.holder].populate(a_cluster("lab-default", control_planes=3, is_watched=True))
+    # Paused until it is whole: one that reconciles without its machines would make them.
+    head, *rest = a_cluster("lab-default", control_planes=3, is_watched=True)
+    head["spec"]["paused"] = True
+    servers.bare[servers.holder].populate([head, *rest])
+    servers.clusters[servers.holder].patch("cluster", "lab-default", {"spec": {"paused": None}})
+    servers.clusters[servers.holder].wait("condition=Available", "cluster/lab-default", seconds=60)
     # There are more writes now.
     servers.undisturbed = None
 
