@@ -82,8 +82,8 @@ impl Addresses {
     }
 }
 
-/// Waits until an instance has a usable address of each of these families. It is looked at once at least, and given up at once when
-/// it does not run.
+/// Waits until an instance has a usable address of each of these families, or of either where none is named. It is looked at once at
+/// least, and given up at once when it does not run.
 pub async fn addresses(
     client: &Client,
     instance: &str,
@@ -91,7 +91,8 @@ pub async fn addresses(
     families: &[Family],
     deadline: Duration,
 ) -> Result<Addresses, Error> {
-    let names = families.iter().map(Family::to_string).collect::<Vec<_>>().join(" and ");
+    let names = if families.is_empty() { &Family::BOTH } else { families };
+    let names = names.iter().map(Family::to_string).collect::<Vec<_>>().join(if families.is_empty() { " or " } else { " and " });
     let wait = Wait::for_condition(format!("{instance}: a global address of {names} on {interface}"), deadline);
     let last = Cell::new(None);
     let waited = wait.until(async || {
@@ -114,7 +115,8 @@ pub async fn addresses(
 /// What an interface lacks.
 #[derive(Debug, PartialEq)]
 struct Missing {
-    family: Family,
+    /// None, where either would do.
+    family: Option<Family>,
     seen: String,
     /// All interfaces.
     interfaces: String,
@@ -125,10 +127,11 @@ fn judge(instance: &str, interface: &str, families: &[Family], state: &InstanceS
         return Err(Error::NotRunning { instance: instance.to_owned(), status: state.status.clone() });
     }
     let found = Addresses::of(state, interface);
-    Ok(match families.iter().find(|family| !found.has(**family)) {
-        Some(family) => Err(Missing { family: *family, seen: state.describe(interface), interfaces: state.describe_all() }),
-        None => Ok(found),
-    })
+    let family = families.iter().copied().find(|family| !found.has(*family));
+    if family.is_none() && found.first().is_some() {
+        return Ok(Ok(found));
+    }
+    Ok(Err(Missing { family, seen: state.describe(interface), interfaces: state.describe_all() }))
 }
 
 /// Lines of address, interface index, prefix length, scope, flags (all hexadecimal) and interface name.
@@ -176,9 +179,11 @@ fd4200770001000000163efffe000002 05 40 00 00     eth0
     fn each_family_that_is_asked_for_counts() {
         for (families, addresses, missing) in [
             (&Family::BOTH[..], &["10.77.0.5", "fd42::5"][..], None),
-            (&Family::BOTH, &["10.77.0.5"], Some(Family::Ipv6)),
-            (&Family::BOTH, &["fd42::5"], Some(Family::Ipv4)),
+            (&Family::BOTH, &["10.77.0.5"], Some(Some(Family::Ipv6))),
+            (&Family::BOTH, &["fd42::5"], Some(Some(Family::Ipv4))),
             (&[Family::Ipv6], &["fd42::5"], None),
+            (&[], &["fd42::5"], None),
+            (&[], &[], Some(None)),
         ] {
             let judged = judge("a", "eth0", families, &state("Running", addresses)).unwrap();
             assert_eq!(judged.err().map(|missing| missing.family), missing, "{addresses:?}");

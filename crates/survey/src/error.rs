@@ -41,14 +41,14 @@ pub enum Error {
         status: String,
     },
     /// The instance did not get an address in time.
-    #[error("instance {instance} has no global {family} address on {interface}: {seen}")]
+    #[error("instance {instance} has no global {}address on {interface}: {seen}", family.map(|family| format!("{family} ")).unwrap_or_default())]
     NoAddress {
         /// Its name.
         instance: String,
         /// The interface that was looked at.
         interface: String,
-        /// The family of which there is none.
-        family: Family,
+        /// The family of which there is none; nothing where either would do.
+        family: Option<Family>,
         /// What was there.
         seen: String,
         /// All interfaces with their addresses.
@@ -77,7 +77,7 @@ impl Explain for Error {
             Self::NoInstance { .. } => Explanation::new("INSTANCE_NOT_FOUND").hint(INSTANCE).prerequisite(),
             Self::NotRunning { .. } => Explanation::new("INSTANCE_NOT_RUNNING").hint(INSTANCE).prerequisite(),
             Self::NoAddress { interfaces, .. } => Explanation::new("INSTANCE_NO_ADDRESS")
-                .hint("look at internal_ifname, and whether the network hands out addresses of this family")
+                .hint("look at internal_ifname, and whether the network hands out such addresses")
                 .detail(interfaces.as_str()),
             Self::Lxd(error) => error.explain(),
             Self::Wait(error) => error.explain(),

@@ -60,7 +60,7 @@ impl Explain for Error {
             // What k3s needs it for is known here.
             Self::Survey(error @ survey::Error::NoAddress { family, .. }) => error
                 .explain()
-                .with_code(if *family == Family::Ipv4 { "K3S_NO_IPV4" } else { "K3S_NO_IPV6" })
+                .with_code(if *family == Some(Family::Ipv6) { "K3S_NO_IPV6" } else { "K3S_NO_IPV4" })
                 .with_hint("look whether the internal network hands out addresses of both families"),
             Self::Survey(error) => error.explain(),
             Self::Lxd(error) => error.explain(),

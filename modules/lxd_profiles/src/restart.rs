@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use converge::{Failure, Wait};
+use converge::Failure;
 use lab::publication::CLUSTER_KEY;
 use lxd::{Client, Error, Instance, ObjectChange, Power};
 use serde_json::{Value, json};
@@ -68,14 +68,7 @@ impl Change {
 /// Restarts an instance, and waits until it can be reached.
 async fn restart(step: &LxdProfiles, client: &Client, instance: &str) -> Result<(), Failure> {
     client.restart_instance(instance).await?;
-    let interface = &step.internal_ifname;
-    let condition = format!("{instance}: an address on {interface} after the restart");
-    let look = async || {
-        let state = client.instance_state(instance).await?;
-        let there = state.global_addresses(interface).next().is_some();
-        Ok::<_, Error>(if there { Ok(()) } else { Err(state.describe(interface)) })
-    };
-    Wait::for_condition(condition, Duration::from_secs(step.restart_timeout)).until(look).await?;
+    survey::addresses(client, instance, &step.internal_ifname, &[], Duration::from_secs(step.restart_timeout)).await?;
     Ok(set_mark(client, instance, "").await?)
 }
 

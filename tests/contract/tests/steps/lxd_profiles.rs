@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use contract::trial::{self, Fault};
-use contract::{Kubernetes, Lxd, Step, Substrate};
+use contract::{Backend, Kubernetes, Lxd, Step, Substrate};
 use serde_json::{Value, json};
 
 contract::on_every_lxd!(
@@ -349,4 +351,21 @@ fn goes_on_after_faults_with_a_running_instance(lxd: &Lxd) {
 fn stands_a_twin(lxd: &Lxd) {
     let substrate = Substrate::make(lxd);
     trial::stands_a_twin(lxd, &substrate.profiles(), |lxd| start_over(&substrate, lxd));
+}
+
+/// Only the scripted LXD can keep addresses back.
+#[test]
+fn does_not_wait_for_an_instance_that_has_stopped() {
+    let lxd = Lxd::open(Backend::ScriptedSync);
+    let substrate = Substrate::for_instances(&lxd);
+    run_instance(&substrate, "boot", &json!({"user.k8slab.role": "bootstrap"}));
+    let old = process(&substrate, "boot");
+    drift(&substrate);
+    lxd.scripted().into_iter().for_each(|scripted| scripted.delay_addresses(None));
+    let running = substrate.profiles().args(json!({"restart_timeout": 600})).spawn();
+    while process(&substrate, "boot") == old {
+        thread::sleep(Duration::from_millis(20));
+    }
+    substrate.write("PUT", "instances/boot/state", &json!({"action": "stop", "timeout": 30}));
+    running.wait().expect_code("INSTANCE_NOT_RUNNING").expect_words("boot is Stopped");
 }
