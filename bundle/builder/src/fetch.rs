@@ -223,6 +223,7 @@ fn objection(https_only: bool, followed: usize, next: &Url) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use converge::Explain as _;
+    use data_encoding::HEXLOWER;
     use reqwest::header::{AUTHORIZATION, HeaderValue};
     use sha2::{Digest as _, Sha256};
 
@@ -256,7 +257,7 @@ mod tests {
     }
 
     fn sha256() -> String {
-        bundle::hexadecimal(&Sha256::digest(CONTENT))
+        HEXLOWER.encode(&Sha256::digest(CONTENT))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bundle::hexadecimal;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -49,7 +49,7 @@ pub fn digest(files: &[impl AsRef<Path>]) -> Result<String, Error> {
             digest.update(&piece[..length]);
         }
     }
-    Ok(hexadecimal(&digest.finalize()))
+    Ok(HEXLOWER.encode(&digest.finalize()))
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
         let (metadata, rootfs) = (folder.path().join("metadata"), folder.path().join("rootfs"));
         fs::write(&metadata, "meta").unwrap();
         fs::write(&rootfs, "root").unwrap();
-        assert_eq!(digest(&[metadata, rootfs]).unwrap(), hexadecimal(&Sha256::digest("metaroot")));
+        assert_eq!(digest(&[metadata, rootfs]).unwrap(), HEXLOWER.encode(&Sha256::digest("metaroot")));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use bundle::hexadecimal;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -40,7 +40,7 @@ impl Inputs {
         for part in parts {
             add(part.0.as_bytes());
         }
-        Ok(Self(hexadecimal(&digest.finalize())))
+        Ok(Self(HEXLOWER.encode(&digest.finalize())))
     }
 }
 
@@ -126,7 +126,7 @@ impl Notes {
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let name = output.file_name().unwrap_or_default().to_string_lossy();
         // Parts in different folders may have the same name.
-        let note = self.folder.join(hexadecimal(&Sha256::digest(output.as_os_str().as_encoded_bytes())[..8]));
+        let note = self.folder.join(HEXLOWER.encode(&Sha256::digest(output.as_os_str().as_encoded_bytes())[..8]));
         if let Some(made) = self.as_noted(&note, outputs, inputs) {
             return Ok(made);
         }
@@ -251,8 +251,8 @@ mod tests {
                 .try_for_each(|(file, content)| fs::write(file, content).map_err(Error::at(file)))
         };
         let made = notes.make(&[&outputs[0], &outputs[1]], &inputs, write).unwrap();
-        assert_eq!(made.whole, hexadecimal(&Sha256::digest("metaroot")));
-        assert_eq!(made.digests, ["meta", "root"].map(|content| hexadecimal(&Sha256::digest(content))));
+        assert_eq!(made.whole, HEXLOWER.encode(&Sha256::digest("metaroot")));
+        assert_eq!(made.digests, ["meta", "root"].map(|content| HEXLOWER.encode(&Sha256::digest(content))));
         fs::write(&outputs[1], "spoilt").unwrap();
         assert_eq!(notes.make(&[&outputs[0], &outputs[1]], &inputs, write).unwrap(), made);
         assert_eq!(fs::read_to_string(&outputs[1]).unwrap(), "root");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bundle::hexadecimal;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -45,7 +45,7 @@ pub struct ContentDigest(String);
 
 impl ContentDigest {
     pub fn of(content: &str) -> Self {
-        Self(hexadecimal(&Sha256::digest(content)))
+        Self(HEXLOWER.encode(&Sha256::digest(content)))
     }
 
     pub fn digits(&self) -> &str {

@@ -167,8 +167,8 @@ impl Version {
 
 #[cfg(test)]
 mod tests {
-    use bundle::hexadecimal;
     use converge::Explain as _;
+    use data_encoding::HEXLOWER;
     use serde_json::{Value, json};
     use sha2::{Digest as _, Sha256};
 
@@ -178,7 +178,7 @@ mod tests {
     };
 
     fn sha256(content: &str) -> String {
-        hexadecimal(&Sha256::digest(content))
+        HEXLOWER.encode(&Sha256::digest(content))
     }
 
     fn item(kind: &str, content: &str) -> Value {

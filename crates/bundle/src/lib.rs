@@ -8,12 +8,12 @@ mod location;
 mod manifest;
 
 use std::{
-    fmt::Write as _,
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 pub use error::Error;
@@ -92,20 +92,10 @@ pub fn digest(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(&hasher.finalize())),
+            0 => return Ok(HEXLOWER.encode(&hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-#[must_use]
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -123,7 +113,7 @@ mod tests {
             version: "v1.35.0".into(),
             architecture: Some("amd64".into()),
             origin: "k8s.io/kubernetes@v1.35.0".into(),
-            sha256: hexadecimal(&Sha256::digest(content)),
+            sha256: HEXLOWER.encode(&Sha256::digest(content)),
             standin: false,
             differs: None,
             images: Vec::new(),

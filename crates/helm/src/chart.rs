@@ -7,6 +7,7 @@ use std::{
 };
 
 use charts::Files;
+use data_encoding::HEXLOWER;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
@@ -90,7 +91,7 @@ impl Chart {
                 hasher.update(part);
             }
         }
-        host::file::hexadecimal(&hasher.finalize())
+        HEXLOWER.encode(&hasher.finalize())
     }
 
     /// What it says of its values, and each of its subcharts of those below its name.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use converge::Wait;
+use data_encoding::HEXLOWER;
 use rustix::io::{FdFlags, fcntl_setfd};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -74,7 +75,7 @@ impl Hold {
 
 /// Short, whatever the address and the names are.
 fn name(server: &str, release: &str) -> String {
-    let digest = host::file::hexadecimal(&Sha256::digest(format!("{server} {release}")));
+    let digest = HEXLOWER.encode(&Sha256::digest(format!("{server} {release}")));
     digest[..16].to_owned()
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Number, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +26,7 @@ impl Inputs {
         canonical(&Value::Object(self.values.clone()), &mut text);
         // Every part is quoted, so that no two lists of parts give one text.
         let whole = format!("{:?} {text} {:?}", self.chart, self.labels);
-        format!("converged by k8slab.capi, inputs sha256:{}", host::file::hexadecimal(&Sha256::digest(whole)))
+        format!("converged by k8slab.capi, inputs sha256:{}", HEXLOWER.encode(&Sha256::digest(whole)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::Path, time::Duration};
 
 use converge::{Explain, Explanation};
+use data_encoding::HEXLOWER;
 use reqwest::{
     StatusCode, Url,
     redirect::{Attempt, Policy},
@@ -68,7 +69,7 @@ impl Downloads {
                 file.write_all(chunk).map_err(|error| Error::io("write", destination, error))
             })
             .await?;
-            Ok(Downloaded { file, sha256: crate::file::hexadecimal(&hasher.finalize()) })
+            Ok(Downloaded { file, sha256: HEXLOWER.encode(&hasher.finalize()) })
         };
         retry(fetch).await
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use converge::Change;
+use data_encoding::HEXLOWER;
 use rustix::fs::{FileType, OFlags};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -265,20 +266,11 @@ fn hash(path: &Path, mut file: File, mut take: impl FnMut(&[u8]) -> Result<(), E
     loop {
         let length = file.read(&mut buffer).map_err(|error| Error::io("read", path, error))?;
         if length == 0 {
-            return Ok(hexadecimal(&hasher.finalize()));
+            return Ok(HEXLOWER.encode(&hasher.finalize()));
         }
         hasher.update(&buffer[..length]);
         take(&buffer[..length])?;
     }
-}
-
-/// Bytes as digests are written.
-#[must_use]
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-        text
-    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use cluster::{DynamicObject, FIELD_MANAGER};
-use host::file;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -218,7 +218,7 @@ fn digest(data: &Value) -> String {
     if said.get("spec") == Some(&json!({})) {
         said = json!({});
     }
-    file::hexadecimal(&Sha256::digest(said.to_string().as_bytes()))
+    HEXLOWER.encode(&Sha256::digest(said.to_string().as_bytes()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use converge::Secret;
+use data_encoding::HEXLOWER;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
     PublicKeyData as _,
@@ -173,7 +174,7 @@ pub(crate) fn fingerprint_of(pem: &str) -> Option<String> {
 }
 
 fn fingerprint(der: &[u8]) -> String {
-    host::file::hexadecimal(&Sha256::digest(der))
+    HEXLOWER.encode(&Sha256::digest(der))
 }
 
 fn key_type(key: &KeyPair) -> Key {

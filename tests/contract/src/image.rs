@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use data_encoding::HEXLOWER;
 use hyper::body::Bytes;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -67,11 +68,12 @@ fn marked(version: &str) -> TempDir {
 
 /// Writes these files, by role and name, and a manifest that lists them.
 fn list(folder: &Path, alias: &str, version: &str, files: &[(&str, &str, Vec<u8>)]) {
-    let fingerprint = hex(&files.iter().fold(Sha256::new(), |digest, (.., bytes)| digest.chain_update(bytes)).finalize());
+    let fingerprint =
+        HEXLOWER.encode(&files.iter().fold(Sha256::new(), |digest, (.., bytes)| digest.chain_update(bytes)).finalize());
     let entries = files.iter().map(|(role, name, bytes)| {
         fs::write(folder.join(name), bytes).expect("write the image's files");
         let fingerprint = (*role == "instance-image").then_some(&fingerprint);
-        let sha256 = hex(&Sha256::digest(bytes));
+        let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
         json!({
             "path": name, "role": role, "name": alias, "version": version, "architecture": "amd64", "origin": "busybox",
             "sha256": sha256, "fingerprint": fingerprint,
@@ -79,10 +81,6 @@ fn list(folder: &Path, alias: &str, version: &str, files: &[(&str, &str, Vec<u8>
     });
     let manifest = json!({"schema": 1, "source": "modules", "files": entries.collect::<Vec<_>>()});
     fs::write(folder.join("bundle.json"), manifest.to_string()).expect("write the manifest");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn archive() -> Vec<u8> {

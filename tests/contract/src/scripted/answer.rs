@@ -1,5 +1,6 @@
 //! LXD's envelope.
 
+use data_encoding::HEXLOWER;
 use hyper::Response;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -67,11 +68,7 @@ fn etag(writable: &Value) -> String {
 
 /// The digest in hexadecimal.
 pub(super) fn sha256(content: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(content).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    HEXLOWER.encode(&Sha256::digest(content))
 }
 
 /// Checks an `If-Match` header, as far as there is one, against the object's writable part.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use contract::{Machine, Page, Step, Web};
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ fn program(version: &str) -> Vec<u8> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 const KUBECTL: &str = "v1.35.3";

@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use contract::trial;
 use contract::{Backend, Guests, Kubernetes, Lxd, Outcome, Step, Substrate, program};
+use data_encoding::HEXLOWER;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 contract::on_every_lxd!(
@@ -162,7 +164,6 @@ fn keeps_its_token_to_itself(lxd: &Lxd) {
 }
 
 fn takes_the_images_of_a_bundle(lxd: &Lxd) {
-    use sha2::{Digest, Sha256};
     let bed = Bed::make(lxd);
     let bundle = TempDir::with_prefix("bundle-").unwrap();
     let images = "as if it were an archive of images";
@@ -179,8 +180,7 @@ fn takes_the_images_of_a_bundle(lxd: &Lxd) {
     let step = bed.install().args(json!({"bundle": bundle.path()}));
     list("00");
     step.run().expect_code("K3S_BINARY_DAMAGED").expect_words("bootstrap.tar");
-    let digest = Sha256::digest(images);
-    list(&digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")));
+    list(&HEXLOWER.encode(&Sha256::digest(images)));
     trial::foresees_and_does(lxd, &step);
     assert_eq!(bed.read("/var/lib/rancher/k3s/agent/images/bootstrap.tar").as_deref(), Some(images));
     trial::changes_nothing(lxd, &step);

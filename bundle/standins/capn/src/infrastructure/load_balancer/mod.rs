@@ -5,6 +5,7 @@ mod template;
 use std::{collections::BTreeMap, time::Duration};
 
 use converge::Wait;
+use data_encoding::HEXLOWER;
 use lxd::{Client, Source};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -125,7 +126,7 @@ pub fn configuration(
 
 /// A digest, such as the one by which a configuration is known on the instance.
 pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    HEXLOWER.encode(&Sha256::digest(text))
 }
 
 /// Has haproxy serve a configuration, and notes on the instance that it does.
