@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::{Error, Kubeconfig, Resource};
+use crate::{Error, Kubeconfig, Resource, if_there};
 
 /// In whose name fields are applied.
 pub const FIELD_MANAGER: &str = "k8slab";
@@ -111,10 +111,11 @@ impl Client {
         self.patiently(&format!("it serves {what}"), STARTING, Error::is_starting, || self.answer(what, ask())).await
     }
 
-    /// An object that may not be there.
+    /// An object that may not be there. Before Cluster API is installed, a cluster knows none of its kinds; so the kind may not be
+    /// there either.
     pub async fn find(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<Option<DynamicObject>, Error> {
         let objects = self.objects(resource, namespace);
-        self.once_served(&what(resource.kind, namespace, name), || objects.get_opt(name)).await
+        if_there(self.once_served(&what(resource.kind, namespace, name), || objects.get(name)).await)
     }
 
     /// The objects of a kind, in one namespace or in all. A kind that the cluster does not know is [`Error::NotFound`].
@@ -156,10 +157,7 @@ impl Client {
     /// Deletes an object; that it is not there is as good.
     pub async fn delete(&self, resource: Resource, namespace: Option<&str>, name: &str) -> Result<(), Error> {
         let objects = self.objects(resource, namespace);
-        match self.answer(&what(resource.kind, namespace, name), objects.delete(name, &DeleteParams::default())).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        if_there(self.answer(&what(resource.kind, namespace, name), objects.delete(name, &DeleteParams::default())).await).map(drop)
     }
 
     pub(crate) fn objects(&self, resource: Resource, namespace: Option<&str>) -> Api<DynamicObject> {

@@ -211,6 +211,15 @@ fn manager(message: &str) -> String {
     message.split('"').nth(1).unwrap_or(message).to_owned()
 }
 
+/// What a cluster answers with, or nothing where it knows no such object or no such kind.
+pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {

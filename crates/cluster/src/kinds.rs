@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::{Client, Error, client, resource};
+use crate::{Client, Error, client, if_there, resource};
 
 /// On the definition of a kind that clusterctl has installed.
 const INSTALLED: &str = "clusterctl.cluster.x-k8s.io";
@@ -62,10 +62,7 @@ impl Client {
         let objects = client::api(&self.api, kind, Some(namespace));
         let this = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
         let how = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-        match self.answer(&client::what(&kind.kind, Some(namespace), name), objects.delete(name, &how)).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        if_there(self.answer(&client::what(&kind.kind, Some(namespace), name), objects.delete(name, &how)).await).map(drop)
     }
 }
 

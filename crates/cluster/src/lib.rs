@@ -22,7 +22,7 @@ mod yaml;
 pub use client::{Client, FIELD_MANAGER};
 pub use clusterctl::{Clusterctl, no_proxy};
 pub use condition::Condition;
-pub use error::Error;
+pub use error::{Error, if_there};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kinds::{Kind, api_resource};
 pub use kube::core::{ApiResource, DynamicObject};

@@ -5,7 +5,7 @@ use std::fmt;
 use kube::core::DynamicObject;
 use serde::Deserialize;
 
-use crate::{Client, Error, resource};
+use crate::{Client, Error, if_there, resource};
 
 /// An entry of the inventory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,10 +113,7 @@ struct Entry {
 impl Client {
     /// The inventory, sorted; empty where clusterctl has never been.
     pub async fn providers(&self) -> Result<Vec<Provider>, Error> {
-        let entries = match self.list(resource::PROVIDER, None).await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            entries => entries?,
-        };
+        let entries = if_there(self.list(resource::PROVIDER, None).await)?.unwrap_or_default();
         let mut providers = entries.into_iter().map(|entry| self.read(entry)).collect::<Result<Vec<_>, _>>()?;
         providers.sort();
         Ok(providers)

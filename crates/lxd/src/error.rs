@@ -243,7 +243,7 @@ impl Error {
 }
 
 /// What LXD answers with, or nothing where it says that there is no such object.
-pub(crate) fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -24,7 +24,7 @@ mod trust;
 pub use client::{Client, Tagged};
 pub use connection::{Connection, SOCKETS};
 pub use declared::{Added, Declared, ObjectChange};
-pub use error::Error;
+pub use error::{Error, if_there};
 #[cfg(feature = "events")]
 pub use events::{Event, Notice};
 pub use file::{FileInfo, FileKind, Source, StagedFile};

@@ -128,10 +128,7 @@ impl Client {
 
     /// Deletes an instance; that it is gone is as good.
     pub async fn delete_instance(&self, name: &str) -> Result<(), Error> {
-        match self.delete(&format!("instances/{name}")).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
+        if_there(self.delete(&format!("instances/{name}")).await).map(drop)
     }
 
     async fn power(&self, name: &str) -> Result<Option<Power>, Error> {

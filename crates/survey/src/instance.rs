@@ -6,10 +6,8 @@ use crate::Error;
 
 /// What an instance of the client's project is doing; it is an error if there is none.
 pub async fn instance_state(client: &Client, project: &str, instance: &str) -> Result<InstanceState, Error> {
-    match client.instance_state(instance).await {
-        Err(error) if error.is_not_found() => Err(Error::NoInstance { instance: instance.to_owned(), project: project.to_owned() }),
-        state => Ok(state?),
-    }
+    let none = || Error::NoInstance { instance: instance.to_owned(), project: project.to_owned() };
+    lxd::if_there(client.instance_state(instance).await)?.ok_or_else(none)
 }
 
 /// What an instance is doing; it is an error unless it runs.

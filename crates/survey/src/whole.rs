@@ -106,11 +106,8 @@ impl Survey {
         self.profiles = client.list::<Profile>().await?.into_iter().map(|profile| profile.name).collect();
         self.instances = client.list().await?;
         if self.instances.iter().any(|instance| instance.name == scope.bootstrap_instance) {
-            match client.instance_state(&scope.bootstrap_instance).await {
-                // It went meanwhile.
-                Err(error) if error.is_not_found() => {}
-                state => self.bootstrap = Some(state?),
-            }
+            // It may have gone meanwhile.
+            self.bootstrap = lxd::if_there(client.instance_state(&scope.bootstrap_instance).await)?;
         }
         self.bootstrap_addresses = self.bootstrap.iter().flat_map(|state| state.global_addresses(&scope.interface)).collect();
         Ok(())
@@ -184,11 +181,7 @@ async fn carrier(kubeconfig: &Kubeconfig, scope: &Scope) -> Result<Carrier, clus
     let conditions = capi::DEPLOYMENTS.map(|(namespace, name)| Condition::deployment_available(namespace, name));
     let unmet = client.unmet(&conditions).await?;
     let (namespace, name) = &scope.management_cluster;
-    let owns = match client.find(resource::CLUSTER, Some(namespace), name).await {
-        // Cluster API has never been there.
-        Err(error) if error.is_not_found() => false,
-        found => found?.is_some(),
-    };
+    let owns = client.find(resource::CLUSTER, Some(namespace), name).await?.is_some();
     Ok(Carrier { unmet, owns: Some(owns) })
 }
 

@@ -40,10 +40,7 @@ impl<'a> Listener<'a> {
         }
         let network = &self.step.internal_network_name;
         let none = || Error::NoNetworkAddress(network.clone());
-        let interface = match self.step.lxd.client().await?.network_interface(network).await {
-            Err(error) if error.is_not_found() => return Err(none().into()),
-            interface => interface?,
-        };
+        let interface = lxd::if_there(self.step.lxd.client().await?.network_interface(network).await)?.ok_or_else(none)?;
         let address = interface.global_addresses().find(IpAddr::is_ipv4).ok_or_else(none)?;
         Ok(SocketAddr::new(address, PORT))
     }

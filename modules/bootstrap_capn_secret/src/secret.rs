@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use cluster::{
-    Client, DynamicObject, Kubeconfig,
+    Client, DynamicObject, Kubeconfig, if_there,
     resource::{CLUSTER, NAMESPACE, SECRET},
 };
 use converge::{Failure, Secret, Section};
@@ -141,10 +141,8 @@ impl<'a> Secrets<'a> {
     /// Namespaces that hold clusters and no Secret for them.
     pub(crate) async fn unserved(&self) -> Result<BTreeSet<String>, Failure> {
         let client = self.client().await?;
-        let clusters = match client.list(CLUSTER, None).await {
-            Err(error) if error.is_not_found() => return Ok(BTreeSet::new()),
-            clusters => clusters?,
-        };
+        // Where Cluster API has never been, there is no such kind.
+        let clusters = if_there(client.list(CLUSTER, None).await)?.unwrap_or_default();
         let mut namespaces: BTreeSet<_> = clusters.into_iter().filter_map(|cluster| cluster.metadata.namespace).collect();
         namespaces.retain(|namespace| !self.step.namespaces.contains(namespace));
         let mut unserved = BTreeSet::new();

@@ -61,10 +61,7 @@ impl Change {
         match &self.write {
             Write::Create { collection, body } => drop(client.post(collection, body).await?),
             Write::Replace { path, body, etag } => drop(client.put(path, body, etag.as_deref()).await?),
-            Write::Delete { path, .. } => match client.delete(path).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            },
+            Write::Delete { path, .. } => drop(lxd::if_there(client.delete(path).await)?),
         }
         Ok(())
     }

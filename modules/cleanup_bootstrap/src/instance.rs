@@ -26,10 +26,7 @@ impl BootstrapInstance<'_> {
 
     /// The instance, if it and its project are there.
     pub(crate) async fn find(&self) -> Result<Option<Instance>, Failure> {
-        match self.client().await?.find::<Instance>(&self.0.instance_name).await {
-            Err(error) if error.is_not_found() => Ok(None),
-            found => Ok(found?.map(|found| found.object)),
-        }
+        Ok(self.client().await?.find::<Instance>(&self.0.instance_name).await?.map(|found| found.object))
     }
 
     async fn stop(&self, name: &str) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use cluster::{Client, Condition, Kubeconfig, resource};
+use cluster::{Client, Condition, Kubeconfig, if_there, resource};
 use converge::{Failure, Section};
 use lab::{
     capi,
@@ -49,10 +49,7 @@ impl Proof<'_> {
     /// The instances of the namespace's Clusters.
     async fn instances(&self) -> Result<Vec<pivot::Instance>, Failure> {
         let client = self.0.lxd.client().await?.in_project(&self.0.project);
-        let found = match client.list::<lxd::Instance>().await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            found => found?,
-        };
+        let found = lxd::if_there(client.list::<lxd::Instance>().await)?.unwrap_or_default();
         let is_here = |config: &lxd::Config| config.get(NAMESPACE_KEY) == Some(&self.0.target_cluster_namespace);
         let owned = |it: lxd::Instance| {
             let cluster = it.config.get(CLUSTER_KEY).filter(|_| is_here(&it.config))?.clone();
@@ -69,10 +66,7 @@ impl Proof<'_> {
         }
         let asked = async {
             let source = Client::connect(&Kubeconfig::read(&self.0.bootstrap_kubeconfig())?)?;
-            match source.list(resource::CLUSTER, None).await {
-                Err(error) if error.is_not_found() => Ok(Vec::new()),
-                clusters => clusters,
-            }
+            if_there(source.list(resource::CLUSTER, None).await).map(Option::unwrap_or_default)
         };
         Ok(match asked.await {
             Ok(clusters) => clusters

@@ -27,12 +27,7 @@ pub(crate) struct Source {
 /// Reads what there is.
 pub(crate) async fn read(client: &Client, namespace: &str, name: &str) -> Result<Source, Error> {
     let label = || format!("{namespace}/{name}");
-    let found = client.find(resource::CLUSTER, Some(namespace), name).await;
-    let cluster = match found {
-        // Where Cluster API is not installed yet, there is no such kind.
-        Err(error) if error.is_not_found() => None,
-        found => found?,
-    };
+    let cluster = client.find(resource::CLUSTER, Some(namespace), name).await?;
     let cluster = cluster.ok_or_else(|| Error::NoCluster { cluster: label() })?;
     let port = cluster.metadata.annotations.and_then(|notes| notes.get(PORT_ANNOTATION)?.parse().ok());
     let secret = client.find(resource::SECRET, Some(namespace), &secret_name(name)).await?;

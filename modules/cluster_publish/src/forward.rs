@@ -122,11 +122,8 @@ impl Section for Forwards<'_> {
         if !client.has_forwards() {
             return if publishes { Err(Error::NoForwards.into()) } else { Ok(Live::default()) };
         }
-        let forwards = match client.forwards(&self.0.internal_network_name).await {
-            // The network is gone, and its forwards with it.
-            Err(error) if error.is_not_found() => Vec::new(),
-            forwards => forwards?,
-        };
+        // A network that is gone has no forwards any more.
+        let forwards = lxd::if_there(client.forwards(&self.0.internal_network_name).await)?.unwrap_or_default();
         let mut live = Live {
             wanted: if publishes { Some(self.0.wanted().await?.clone()) } else { None },
             forwards: forwards.into_iter().map(|forward| (forward.listen_address, forward)).collect(),

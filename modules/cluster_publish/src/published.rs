@@ -58,10 +58,7 @@ pub(crate) async fn facts(step: &ClusterPublish) -> Result<(Facts, Vec<String>),
 async fn others(step: &ClusterPublish) -> Result<(Vec<String>, Vec<String>), Failure> {
     let client = step.lxd.client().await?;
     let forwards = if client.has_forwards() { client.forwards(&step.internal_network_name).await } else { Ok(Vec::new()) };
-    let forwards: Vec<Forward> = match forwards {
-        Err(error) if error.is_not_found() => Vec::new(),
-        forwards => forwards?,
-    };
+    let forwards: Vec<Forward> = lxd::if_there(forwards)?.unwrap_or_default();
     let clusters = load_balancer::clusters(&load_balancer::instances(step).await?);
     Ok((foreign(&forwards), stale(&forwards, &step.project, &clusters)))
 }

@@ -62,10 +62,7 @@ impl Surroundings {
             let others = networks.into_iter().filter(|network| network.managed && KINDS.contains(&network.kind.as_str()));
             for network in others.filter(|network| network.name != step.internal_network_name) {
                 // One that goes meanwhile holds nothing.
-                let forwards = match client.forwards(&network.name).await {
-                    Err(error) if error.is_not_found() => continue,
-                    forwards => forwards?,
-                };
+                let forwards = lxd::if_there(client.forwards(&network.name).await)?.unwrap_or_default();
                 found.elsewhere.extend(forwards.into_iter().map(|forward| (network.name.clone(), forward)));
             }
         }

@@ -75,11 +75,8 @@ impl ClusterPublish {
         let Some(path) = &self.kubeconfig_path else { return Ok((None, None)) };
         let cluster = Client::connect(&Kubeconfig::read(path)?)?;
         cluster.answers(self.patience()).await?;
-        let clusters = match cluster.list(resource::CLUSTER, None).await {
-            // Where Cluster API is not installed yet, there is no such kind.
-            Err(error) if error.is_not_found() => Vec::new(),
-            clusters => clusters?,
-        };
+        // Where Cluster API has never been, there is no such kind.
+        let clusters = cluster::if_there(cluster.list(resource::CLUSTER, None).await)?.unwrap_or_default();
         let is_ours = |object: &&DynamicObject| {
             object.metadata.name.as_ref() == Some(&self.name) && object.metadata.namespace.as_ref() == Some(&self.namespace)
         };

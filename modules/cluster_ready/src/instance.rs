@@ -19,9 +19,8 @@ pub(crate) async fn describe(lxd: &Connection, project: &str, instance: &str) ->
 
 async fn look(lxd: &Connection, project: &str, instance: &str) -> Result<Vec<String>, lxd::Error> {
     let client = lxd.client().await?.in_project(project);
-    let state = match client.instance_state(instance).await {
-        Err(error) if error.is_not_found() => return Ok(vec![format!("instance {instance}: there is none")]),
-        state => state?,
+    let Some(state) = lxd::if_there(client.instance_state(instance).await)? else {
+        return Ok(vec![format!("instance {instance}: there is none")]);
     };
     let addresses: Vec<_> = state.global_addresses("eth0").map(|address| address.to_string()).collect();
     let addresses = if addresses.is_empty() { "no address on eth0".to_owned() } else { addresses.join(", ") };

@@ -188,11 +188,7 @@ impl ClusterReady {
     }
 
     async fn cluster(&self, client: &Client) -> Result<DynamicObject, Error> {
-        let found = match client.find(resource::CLUSTER, Some(&self.namespace), &self.name).await {
-            // Where Cluster API is not installed yet, there is no such kind.
-            Err(error) if error.is_not_found() => None,
-            found => found?,
-        };
+        let found = client.find(resource::CLUSTER, Some(&self.namespace), &self.name).await?;
         found.ok_or_else(|| Error::NoCluster { cluster: self.label() })
     }
 

@@ -67,11 +67,8 @@ impl LabDestroy {
             Owner::Management => matches!(self.scope(), Scope::Workload(_) | Scope::Workloads),
         };
         client.answers(if is_needed { NEEDED.min(self.patience()) } else { DISPENSABLE }).await?;
-        let clusters = match client.list(resource::CLUSTER, None).await {
-            // Cluster API has never been there.
-            Err(error) if error.is_not_found() => Vec::new(),
-            clusters => clusters?,
-        };
+        // Where Cluster API has never been, there is no such kind.
+        let clusters = cluster::if_there(client.list(resource::CLUSTER, None).await)?.unwrap_or_default();
         let name = |object: &cluster::DynamicObject| {
             Some(ClusterName::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?))
         };

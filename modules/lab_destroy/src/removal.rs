@@ -126,11 +126,7 @@ impl<'a> Teardown<'a> {
 
     /// Deletes an object of LXD's; that it is not there is as good.
     async fn delete(&self, client: &lxd::Client, path: &str) -> Result<(), Failure> {
-        let delete = async || match client.delete(path).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        };
-        self.step.steadily(path, delete).await
+        self.step.steadily(path, async || lxd::if_there(client.delete(path).await).map(drop)).await
     }
 }
 

@@ -278,10 +278,7 @@ impl Section for Profiles<'_> {
     async fn observe(&self) -> Result<Live, Failure> {
         let client = self.0.client().await?;
         let fixed_kernel = !kernel::loads_modules(&Root::default());
-        let instances = match client.list::<Instance>().await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            listed => listed?,
-        };
+        let instances = lxd::if_there(client.list::<Instance>().await)?.unwrap_or_default();
         let has_root = |instance: &Instance| instance.devices.values().any(|device| device.get("path").is_some_and(|at| at == "/"));
         let rootless = instances.iter().filter(|instance| !has_root(instance));
         let rootless = rootless.map(|instance| (instance.name.clone(), instance.profiles.clone())).collect();

@@ -165,11 +165,7 @@ pub async fn find(client: &Client, name: &str) -> Result<Option<Instance>, lxd::
 
 /// The addresses of an instance that runs; none if it has gone meanwhile.
 pub async fn addresses_of(client: &Client, name: &str) -> Result<Vec<String>, lxd::Error> {
-    match client.instance_state(name).await {
-        Ok(state) => Ok(addresses(&state)),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    Ok(lxd::if_there(client.instance_state(name).await)?.map(|state| addresses(&state)).unwrap_or_default())
 }
 
 /// What a new instance would need and LXD lacks. LXD's own refusal does not tell these from anything else that is not found.
