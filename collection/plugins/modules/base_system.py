@@ -22,8 +22,10 @@ author: k8slab.capi contributors (@k8slab)
 options:
   apt_cache_valid_time:
     description:
-      - Seconds after which APT's lists are refreshed before something is installed.
-      - A refresh alone is no change.
+      - >-
+        Before packages are installed, APT's lists are refreshed if they are older than
+        this, in seconds.
+      - A refresh alone does not count as a change.
     type: int
     default: 3600
   btrfs_enabled:
@@ -41,18 +43,20 @@ options:
     default: []
   btrfs_pool_fstype:
     description:
-      - The type that it must have.
+      - Type that this filesystem must have.
     type: str
     default: btrfs
   btrfs_pool_label:
     description:
-      - The label that it should have; the step warns if another filesystem is mounted.
-      - Empty for any.
+      - Label that this filesystem should have.
+      - If it has another one, the step warns.
+      - With an empty text, any label will do.
     type: str
     default: k8slab-lxdpool
   btrfs_pool_mountpoint:
     description:
-      - Where it must be mounted; only used with O(btrfs_pool_required=true).
+      - Where this filesystem must be mounted.
+      - Only used with O(btrfs_pool_required=true).
     type: path
     default: /var/lib/k8slab/lxd-pool
   btrfs_pool_required:
@@ -100,7 +104,8 @@ options:
     default: true
   memory_warning_mib:
     description:
-      - Memory in MiB below which the step warns; V(0) for never.
+      - If the host has less memory than this, in MiB, the step warns.
+      - With V(0) it never warns.
       - A whole lab fits in the default.
     type: int
     default: 12288

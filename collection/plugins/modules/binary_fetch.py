@@ -32,7 +32,8 @@ options:
       - arm64
   bin_dir:
     description:
-      - Folder of the tools; C(bin) in O(opt_root) if unset.
+      - Folder of the tools.
+      - If unset, C(bin) in O(opt_root).
     type: path
   bundle:
     description:
@@ -41,22 +42,22 @@ options:
     type: path
   clusterctl_checksum_entry:
     description:
-      - >-
-        Its name in a list of checksums; only used with
-        O(clusterctl_checksum_style=manifest).
+      - Name of the file in the list of checksums.
+      - Only used with O(clusterctl_checksum_style=manifest).
     type: str
     default: clusterctl
   clusterctl_checksum_sha256:
     description:
-      - The checksum itself.
-      - If unset, that of the default version for amd64; required for any other.
+      - SHA-256 of the file.
+      - It is known for the default version on amd64.
+      - For another version or CPU architecture you must set it.
     type: str
   clusterctl_checksum_style:
     description:
-      - What form its checksum has.
-      - "V(plain): A file that begins with it."
-      - "V(manifest): A file with a line for each of several files."
-      - "V(pinned): An option, and no file."
+      - Form of the checksum.
+      - "V(plain): A file that begins with the checksum."
+      - "V(manifest): A file that lists several files, one on each line, with their checksums."
+      - "V(pinned): An option with the checksum, instead of a file."
     type: str
     default: pinned
     choices:
@@ -65,10 +66,10 @@ options:
       - pinned
   clusterctl_checksum_url:
     description:
-      - Where its checksum is.
+      - URL of the checksum.
       - >-
-        Its release has none, so it is required with any O(clusterctl_checksum_style)
-        but V(pinned).
+        The release of clusterctl has no checksums, so this is required unless
+        O(clusterctl_checksum_style=pinned).
     type: str
   clusterctl_dest_filename:
     description:
@@ -82,8 +83,9 @@ options:
     default: true
   clusterctl_url:
     description:
-      - "Where clusterctl is: a URL of scheme https or file; a folder's is the one that holds it."
-      - If unset, its release.
+      - URL of clusterctl, with the scheme C(https) or C(file).
+      - A C(file) URL may also name the folder that clusterctl is in.
+      - If unset, the release of clusterctl is taken.
     type: str
   clusterctl_version:
     description:
@@ -92,7 +94,7 @@ options:
     default: v1.12.5
   download_timeout:
     description:
-      - Seconds after which a server that says nothing is given up.
+      - How long to wait for a server that sends nothing, in seconds.
     type: int
     default: 180
   enabled:
@@ -127,20 +129,21 @@ options:
     default: root
   helm_checksum_entry:
     description:
-      - Its name in a list of checksums; only used with O(helm_checksum_style=manifest).
-      - If unset, the name of its release's file.
+      - Name of the file in the list of checksums.
+      - Only used with O(helm_checksum_style=manifest).
+      - If unset, the name that the file has in the release of Helm.
     type: str
   helm_checksum_sha256:
     description:
-      - The checksum itself.
-      - Beside one from O(helm_checksum_url), both must agree.
+      - SHA-256 of the file.
+      - If O(helm_checksum_url) gives a checksum too, both must be the same.
     type: str
   helm_checksum_style:
     description:
-      - What form its checksum has.
-      - "V(plain): A file that begins with it."
-      - "V(manifest): A file with a line for each of several files."
-      - "V(pinned): An option, and no file."
+      - Form of the checksum.
+      - "V(plain): A file that begins with the checksum."
+      - "V(manifest): A file that lists several files, one on each line, with their checksums."
+      - "V(pinned): An option with the checksum, instead of a file."
     type: str
     default: plain
     choices:
@@ -149,8 +152,8 @@ options:
       - pinned
   helm_checksum_url:
     description:
-      - Where the checksum of that file is.
-      - If unset, O(helm_url) with C(.sha256).
+      - URL of the checksum.
+      - If unset, O(helm_url) with C(.sha256) after it.
     type: str
   helm_dest_filename:
     description:
@@ -164,9 +167,10 @@ options:
     default: true
   helm_url:
     description:
-      - "Where Helm is: a URL of scheme https or file; a folder's is the one that holds it."
-      - If unset, its release.
-      - Out of a file whose name ends with C(.tar.gz), its program is taken.
+      - URL of Helm, with the scheme C(https) or C(file).
+      - A C(file) URL may also name the folder that Helm is in.
+      - If the name of the file ends with C(.tar.gz), Helm is unpacked from it.
+      - If unset, the release of Helm is taken.
     type: str
   helm_version:
     description:
@@ -175,20 +179,21 @@ options:
     default: v4.3.1
   k3s_checksum_entry:
     description:
-      - Its name in a list of checksums; only used with O(k3s_checksum_style=manifest).
-      - If unset, the name of its release's file.
+      - Name of the file in the list of checksums.
+      - Only used with O(k3s_checksum_style=manifest).
+      - If unset, the name that the file has in the release of k3s.
     type: str
   k3s_checksum_sha256:
     description:
-      - The checksum itself.
-      - Beside one from O(k3s_checksum_url), both must agree.
+      - SHA-256 of the file.
+      - If O(k3s_checksum_url) gives a checksum too, both must be the same.
     type: str
   k3s_checksum_style:
     description:
-      - What form its checksum has.
-      - "V(plain): A file that begins with it."
-      - "V(manifest): A file with a line for each of several files."
-      - "V(pinned): An option, and no file."
+      - Form of the checksum.
+      - "V(plain): A file that begins with the checksum."
+      - "V(manifest): A file that lists several files, one on each line, with their checksums."
+      - "V(pinned): An option with the checksum, instead of a file."
     type: str
     default: manifest
     choices:
@@ -197,8 +202,8 @@ options:
       - pinned
   k3s_checksum_url:
     description:
-      - Where its checksum is.
-      - If unset, the list of its release.
+      - URL of the checksum.
+      - If unset, the list of checksums in the release of k3s.
     type: str
   k3s_dest_filename:
     description:
@@ -212,8 +217,9 @@ options:
     default: true
   k3s_url:
     description:
-      - "Where k3s is: a URL of scheme https or file; a folder's is the one that holds it."
-      - If unset, its release.
+      - URL of k3s, with the scheme C(https) or C(file).
+      - A C(file) URL may also name the folder that k3s is in.
+      - If unset, the release of k3s is taken.
     type: str
   k3s_version:
     description:
@@ -222,22 +228,21 @@ options:
     default: v1.35.3+k3s1
   kubectl_checksum_entry:
     description:
-      - >-
-        Its name in a list of checksums; only used with
-        O(kubectl_checksum_style=manifest).
+      - Name of the file in the list of checksums.
+      - Only used with O(kubectl_checksum_style=manifest).
     type: str
     default: kubectl
   kubectl_checksum_sha256:
     description:
-      - The checksum itself.
-      - Beside one from O(kubectl_checksum_url), both must agree.
+      - SHA-256 of the file.
+      - If O(kubectl_checksum_url) gives a checksum too, both must be the same.
     type: str
   kubectl_checksum_style:
     description:
-      - What form its checksum has.
-      - "V(plain): A file that begins with it."
-      - "V(manifest): A file with a line for each of several files."
-      - "V(pinned): An option, and no file."
+      - Form of the checksum.
+      - "V(plain): A file that begins with the checksum."
+      - "V(manifest): A file that lists several files, one on each line, with their checksums."
+      - "V(pinned): An option with the checksum, instead of a file."
     type: str
     default: plain
     choices:
@@ -246,8 +251,8 @@ options:
       - pinned
   kubectl_checksum_url:
     description:
-      - Where its checksum is.
-      - If unset, O(kubectl_url) with C(.sha256).
+      - URL of the checksum.
+      - If unset, O(kubectl_url) with C(.sha256) after it.
     type: str
   kubectl_dest_filename:
     description:
@@ -261,8 +266,9 @@ options:
     default: true
   kubectl_url:
     description:
-      - "Where kubectl is: a URL of scheme https or file; a folder's is the one that holds it."
-      - If unset, its release.
+      - URL of kubectl, with the scheme C(https) or C(file).
+      - A C(file) URL may also name the folder that kubectl is in.
+      - If unset, the release of kubectl is taken.
     type: str
   kubectl_version:
     description:
@@ -286,9 +292,8 @@ options:
     default: root
   source_dir:
     description:
-      - >-
-        Folder that holds the tools and their checksums, under the last parts of their
-        URLs; taken instead of all URLs.
+      - Folder with the tools and their checksums, for use instead of all URLs.
+      - Each file has the name that its URL ends with.
     type: path
 attributes:
   check_mode:
@@ -346,7 +351,8 @@ stages:
   type: list
 standins:
   description:
-    - Those that are not what their names say, and what they are instead.
+    - Tools that are stand-ins.
+    - Each is listed with what it is instead.
   returned: success
   type: dict
 tools:

@@ -41,7 +41,8 @@ options:
     default: k8s-lab
   client_cert_path:
     description:
-      - The certificate; C(client.crt) in O(staging_dir) if unset.
+      - File of the certificate.
+      - If unset, C(client.crt) in O(staging_dir).
     type: path
   client_cert_validity_days:
     description:
@@ -50,7 +51,8 @@ options:
     default: 1095
   client_key_path:
     description:
-      - The key; C(client.key) in O(staging_dir) if unset.
+      - File of the key.
+      - If unset, C(client.key) in O(staging_dir).
     type: path
   client_key_size:
     description:
@@ -60,8 +62,9 @@ options:
   client_key_type:
     description:
       - Type of the key.
-      - "V(ECDSA): An elliptic curve, P-256."
-      - "V(RSA): RSA; making one takes seconds."
+      - "V(ECDSA): A key on the elliptic curve P-256."
+      - "V(RSA): An RSA key."
+      - It takes some seconds to make one.
     type: str
     default: ECDSA
     choices:
@@ -104,7 +107,7 @@ options:
     default: true
   force_https_address:
     description:
-      - Take an address away from LXD that an operator has given it.
+      - Replace the address on which LXD listens, even if somebody else has set it.
     type: bool
     default: false
   internal_network_name:
@@ -163,13 +166,13 @@ options:
   prune_old_trust:
     description:
       - >-
-        Remove other certificates that LXD trusts in O(trust_name) for this project, or
-        without restriction.
+        Remove other certificates that LXD trusts by the name O(trust_name), for this
+        project or without a restriction.
     type: bool
     default: false
   renew_before_days:
     description:
-      - Replace a certificate that expires in less than so many days.
+      - Replace the certificate when it expires in less than this number of days.
     type: int
     default: 30
   rotate:
@@ -179,9 +182,8 @@ options:
     default: false
   staging_dir:
     description:
-      - >-
-        Folder of certificate and key; C(etc/bootstrap_capn_secret) in O(opt_root) if
-        unset.
+      - Folder of the certificate and its key.
+      - If unset, C(etc/bootstrap_capn_secret) in O(opt_root).
     type: path
   staging_mode_cert:
     description:
@@ -195,7 +197,8 @@ options:
     default: "0750"
   staging_mode_key:
     description:
-      - Mode of the key, which nobody but its owner reads.
+      - Mode of the key.
+      - Only its owner may read it.
     type: str
     default: "0600"
   trust_name:

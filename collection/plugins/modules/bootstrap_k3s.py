@@ -38,7 +38,7 @@ options:
     type: path
   container_bin_path:
     description:
-      - Where k3s is in the instance.
+      - Path of k3s in the instance.
     type: path
     default: /usr/local/bin/k3s
   enabled:
@@ -48,15 +48,13 @@ options:
     default: true
   env_path:
     description:
-      - Where the service's environment is.
-      - If unset, C(/etc/default) with the name of the service.
+      - Path of the file with the service's environment.
+      - If unset, a file in C(/etc/default) with the name of the service.
     type: path
   environment:
     description:
       - Environment variables of the service, such as those that name a proxy.
-      - >-
-        A proxy is not asked for the cluster's own ranges and the node's networks,
-        which are added to C(NO_PROXY).
+      - The cluster's own ranges and the node's networks are added to C(NO_PROXY).
     type: dict
   extra_args:
     description:
@@ -89,7 +87,8 @@ options:
     default: true
   host_bin_dir:
     description:
-      - Folder of k3s on the host; C(bin) in O(opt_root) if unset.
+      - Folder of k3s on the host.
+      - If unset, C(bin) in O(opt_root).
     type: path
   host_k3s_filename:
     description:
@@ -135,7 +134,9 @@ options:
     default: 360
   registries:
     description:
-      - What C(registries.yaml) is to say of image registries and their credentials.
+      - >-
+        Content of the file C(registries.yaml), which has image registries and their
+        credentials.
     type: str
   required_names:
     description:
@@ -153,13 +154,14 @@ options:
     default: k3s
   tls_san:
     description:
-      - Further names and addresses that the API server's certificate is to carry.
+      - Further names and addresses for the certificate of the API server.
     type: list
     elements: str
     default: []
   token:
     description:
-      - Secret by which further nodes would join; k3s makes one up if it is unset.
+      - Secret with which further nodes can join.
+      - If unset, k3s makes one.
     type: str
   unit_mode:
     description:
@@ -168,8 +170,8 @@ options:
     default: "0644"
   unit_path:
     description:
-      - Where the service's unit is.
-      - If unset, C(/etc/systemd/system) with the name of the service.
+      - Path of the service's unit.
+      - If unset, a file in C(/etc/systemd/system) with the name of the service.
     type: path
   write_kubeconfig_mode:
     description:

@@ -25,9 +25,8 @@ author: k8slab.capi contributors (@k8slab)
 options:
   address:
     description:
-      - >-
-        Address that the host reaches the cluster by; that of the Secret, which is the
-        load balancer's, if unset.
+      - Address at which the host reaches the cluster.
+      - If unset, the address in the Secret, which is the load balancer's.
     type: str
   enabled:
     description:
@@ -36,8 +35,10 @@ options:
     default: true
   external_address:
     description:
-      - Address that others reach the cluster by.
-      - If unset, they get no kubeconfig, and one that was there is removed.
+      - Address at which others reach the cluster.
+      - >-
+        If unset, no kubeconfig is written for them, and one from an earlier run is
+        removed.
     type: str
   external_path:
     description:
@@ -47,9 +48,8 @@ options:
     type: path
   external_port:
     description:
-      - >-
-        Port that others reach the cluster by; that of the Cluster's annotation
-        C(k8s-lab.io/api-proxy-port) if unset.
+      - Port at which others reach the cluster.
+      - If unset, the port in the Cluster's annotation C(k8s-lab.io/api-proxy-port).
     type: int
   flow_control_kubeconfigs:
     description:
@@ -84,13 +84,14 @@ options:
     type: path
   port:
     description:
-      - Port that the host reaches the cluster by; that of the Secret if unset.
+      - Port at which the host reaches the cluster.
+      - If unset, the port in the Secret.
     type: int
   state:
     description:
       - Whether the files are there.
-      - "V(present): They are, as the Secret says."
-      - "V(absent): They are not."
+      - "V(present): The files are there, with what the Secret says."
+      - "V(absent): The files are not there."
     type: str
     default: present
     choices:

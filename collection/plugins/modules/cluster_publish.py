@@ -34,7 +34,7 @@ options:
     default: true
   internal_network_name:
     description:
-      - Network of its instances.
+      - Network of the cluster's instances.
     type: str
     default: capi-int
   kubeconfig_path:
@@ -46,9 +46,9 @@ options:
     type: path
   listen_addresses:
     description:
-      - Addresses at which it is published, of one family or of both.
-      - If there is none, the host's own on the internal network.
-      - Loopback and wildcard addresses are for O(mode=proxy) alone.
+      - Addresses at which the API is published, of one family or of both.
+      - If the list is empty, the host's own addresses on the internal network are used.
+      - Loopback and wildcard addresses need O(mode=proxy).
     type: list
     elements: str
     default: []
@@ -63,7 +63,7 @@ options:
       - lxd_socket_uri
   mode:
     description:
-      - How it is published.
+      - How the API is published.
       - "V(forward): The host's packet filter leads connections to the load balancer, by a network forward."
       - "V(proxy): LXD listens on the host and passes connections on, by a proxy device on the load balancer."
       - >-
@@ -86,14 +86,15 @@ options:
     default: capi-clusters
   port:
     description:
-      - Port at which it is published.
+      - Port at which the API is published.
+      - If unset, the port in the Cluster's annotation C(k8s-lab.io/api-proxy-port).
       - >-
-        If unset, the one in the annotation C(k8s-lab.io/api-proxy-port) of the
-        Cluster, and without such, one between 20000 and 29999 that follows from the name.
+        Without an annotation, a port between 20000 and 29999 that is computed from the
+        name.
     type: int
   project:
     description:
-      - Project of its instances.
+      - Project of the cluster's instances.
     type: str
     default: capi-lab
   state:
@@ -190,7 +191,7 @@ load_balancer:
   type: dict
 mode:
   description:
-    - How it is published.
+    - How the API is published.
     - "V(forward): The host's packet filter leads connections to the load balancer, by a network forward."
     - "V(proxy): LXD listens on the host and passes connections on, by a proxy device on the load balancer."
     - >-
@@ -238,9 +239,7 @@ stages:
   type: list
 stale_forwards:
   description:
-    - >-
-      Ports that are this lab's and lead to a cluster that has no load balancer any
-      more.
+    - Ports of this lab that lead to a cluster which has no load balancer any more.
   elements: str
   returned: success
   type: list

@@ -8,9 +8,9 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: cluster_ready
-short_description: Wait until a cluster is as far as it should be
+short_description: Wait until a cluster has reached a state
 description:
-  - Wait until a cluster is as far as it should be.
+  - Wait until a cluster has reached a state.
   - >-
     The cluster is judged by Cluster API's own objects, and, where
     O(cluster_kubeconfig_path) is given, by what the cluster itself says.
@@ -18,9 +18,9 @@ description:
   - Nothing is changed.
   - >-
     At the deadline the result says which condition does not hold and what was seen
-    last; of each machine that has not come it says what it waits for, and what LXD
-    knows of its instance.
-  - A machine that will never come ends the wait at once.
+    last; for each machine that is not ready it says what the machine waits for, and
+    what LXD knows of its instance.
+  - A machine that cannot become ready any more ends the wait at once.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:
@@ -31,7 +31,8 @@ options:
     type: path
   control_plane_count:
     description:
-      - How many machines the control plane is to have; as the Cluster says if unset.
+      - How many machines the control plane must have.
+      - If unset, as many as the Cluster asks for.
     type: int
   daemonsets:
     description:
@@ -113,8 +114,8 @@ options:
     default: 1200
   until:
     description:
-      - What has to hold.
-      - "V(infrastructure_ready): Its load balancer and what else it stands on is there."
+      - What the cluster must have reached.
+      - "V(infrastructure_ready): Its load balancer and the rest of its infrastructure are there."
       - "V(control_plane_initialized): Its API has answered once."
       - "V(control_plane_available): Its control plane serves."
       - "V(machines_ready): It has all its machines, each is ready, its node included, and no rollout is under way."
@@ -135,7 +136,8 @@ options:
       - available
   worker_count:
     description:
-      - How many workers there are to be; as the Cluster says if unset.
+      - How many workers there must be.
+      - If unset, as many as the Cluster asks for.
     type: int
 attributes:
   check_mode:

@@ -25,8 +25,8 @@ options:
   allow_rebootstrap:
     description:
       - >-
-        Bring the bootstrap cluster's kubeconfig even though the management cluster has
-        taken over.
+        Copy the bootstrap cluster's kubeconfig to the runner, even though the
+        management cluster has taken over.
     type: bool
     default: false
   capn_provider_version:
@@ -105,13 +105,12 @@ options:
     default: 2
   mgmt_api_server_url:
     description:
-      - >-
-        Address at which the runner reaches the cluster; that of the kubeconfig if
-        unset.
+      - Address at which the runner reaches the cluster.
+      - If unset, the address in the kubeconfig.
     type: str
   mgmt_kubeconfig_enabled:
     description:
-      - Whether the kubeconfig is brought.
+      - Whether the kubeconfig is copied to the runner.
     type: bool
     default: true
   mgmt_kubeconfig_source:

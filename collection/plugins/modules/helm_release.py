@@ -22,7 +22,7 @@ description:
   - >-
     The digest of the inputs is in the description of the revision, so that an
     upgrade or a rollback by hand is found out.
-  - Objects that somebody has changed or deleted behind Helm's back are not.
+  - If somebody changes or deletes objects without Helm, the step does not see it.
   - A run that was killed leaves a release with which Helm itself refuses to go on.
   - "This step goes on: it rolls the unfinished revision back to itself, which keeps every object, and upgrades from there."
   - >-
@@ -59,7 +59,8 @@ options:
     default: true
   helm_path:
     description:
-      - Helm itself; C(bin/helm) in O(opt_root) if unset.
+      - Path of Helm.
+      - If unset, C(bin/helm) in O(opt_root).
     type: path
   keep_history:
     description:
@@ -107,7 +108,7 @@ options:
   take_over:
     description:
       - Whether fields that another manager has set are taken over.
-      - Helm 3 knows no managers, and always does.
+      - Helm 3 does not know managers and always takes them over.
       - "V(moved): Those of C(clusterctl), which has them after it has moved the objects from another cluster."
       - "V(always): All."
       - "V(never): None."
@@ -127,7 +128,8 @@ options:
     default: false
   timeout:
     description:
-      - "How long each thing may take, in seconds: a run of Helm's with its hooks, the roll-out, the tests."
+      - How long each part may take, in seconds.
+      - The parts are a run of Helm with its hooks, the roll-out and the tests.
     type: int
     default: 300
   values:

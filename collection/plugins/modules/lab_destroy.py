@@ -11,12 +11,14 @@ module: lab_destroy
 short_description: Remove a lab, or a part of it
 description:
   - Remove a lab, or a part of it.
-  - In check mode it lists what would go; the playbooks show this list and ask.
-  - With something goes what stands on it.
+  - >-
+    In check mode it lists what would be removed; the playbooks show this list and
+    ask.
+  - With each thing, everything that stands on it is removed, too.
   - >-
     A workload cluster is deleted by Cluster API on the management cluster; its
-    published port, its kubeconfigs and its Helm releases go with it, and no instance of
-    it is left.
+    published port, its kubeconfigs and its Helm releases are removed with it, and no
+    instance of it is left.
   - The management cluster, which cannot delete itself, is deleted by LXD.
   - >-
     Instances are known by the keys that the lab and Cluster API have written on
@@ -24,10 +26,11 @@ description:
   - >-
     What is not the lab's is left alone and named in RV(kept), with everything that
     it stands on.
+  - A cluster that owns other clusters is asked first.
   - >-
-    Where the cluster that owns others is there and cannot be asked, nothing is
-    removed, as it could make again what has gone without it.
-  - One of which no instance is left needs not be asked.
+    If it has instances and does not answer, nothing is removed, because it could
+    make again what was removed without it.
+  - If it has no instances any more, it is not asked.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:
@@ -63,7 +66,7 @@ options:
     default: false
   internal_network_name:
     description:
-      - Internal network.
+      - Internal network of the lab.
     type: str
     default: capi-int
   lxd_socket_path:
@@ -106,7 +109,7 @@ options:
     default: capi-lab
   scope:
     description:
-      - How much goes.
+      - What is removed.
       - "V(workload): One workload cluster."
       - "V(workloads): All workload clusters."
       - "V(management): The management cluster, and with it all workload clusters."
@@ -124,12 +127,12 @@ options:
       - all
   storage_pool_name:
     description:
-      - Storage pool.
+      - Storage pool of the lab.
     type: str
     default: capi-fast
   timeout:
     description:
-      - How long each thing may take, in seconds.
+      - How long each deletion may take, in seconds.
     type: int
     default: 300
 attributes:

@@ -251,7 +251,7 @@ lab:
       type: str
     phase:
       description:
-        - How far it has come.
+        - Phase that the lab has reached.
         - "V(absent): Nothing, or not all, of the substrate is there."
         - "V(substrate): Project, pool, network and profiles are there."
         - "V(bootstrapped): The bootstrap cluster carries the providers."

@@ -8,16 +8,17 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: lab_plan
-short_description: Check that a lab goes together before it is made
+short_description: Check the plan of a lab before the lab is made
 description:
-  - Check that a lab goes together before it is made.
+  - Check the plan of a lab before the lab is made.
   - >-
     Every range of addresses is compared with every other and with the host's
     routes.
   - Names, ports, counts and versions of the clusters are checked.
   - >-
-    What is returned is the list of clusters with everything that follows from
-    their options, for the steps that make them; the role keeps it in C(lab_plan_result).
+    The result is the list of the clusters with everything that follows from their
+    options.
+  - The role keeps it in C(lab_plan_result), for the steps that make the clusters.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:
@@ -28,7 +29,7 @@ options:
     type: path
   clusters_namespace:
     description:
-      - Namespace of Clusters that name none.
+      - Namespace of the clusters for which no namespace is given.
     type: str
     default: capi-clusters
   enabled:
@@ -336,8 +337,8 @@ hints:
 instances:
   description:
     - >-
-      How many instances the lab comes to have at once, those of a rolling upgrade
-      included.
+      The greatest number of instances that the lab has at one time, also during a
+      rolling upgrade.
   returned: success
   type: int
 management_cluster:

@@ -14,7 +14,7 @@ description:
   - The instance is an unprivileged container in the lab's project.
   - >-
     Its configuration keys and devices that this step does not declare are left
-    alone; what it declared once and does not any more is removed.
+    alone; what it declared in an earlier run and does not declare any more is removed.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

@@ -30,9 +30,9 @@ options:
     default: true
   ext_bridge_accept_ra:
     description:
-      - Whether the bridge takes addresses for the host from router advertisements.
-      - "V(yes): They are."
-      - "V(no): They are not."
+      - Whether the host takes addresses on the bridge from router advertisements.
+      - "V(yes): It takes them."
+      - "V(no): It does not take them."
     type: str
     default: "no"
     choices:
@@ -48,9 +48,10 @@ options:
   ext_bridge_backend:
     description:
       - What makes the bridge.
-      - "V(networkd): systemd-networkd, from files; the bridge comes back with the machine."
-      - "V(iproute2): The kernel, asked by C(ip); for hosts without systemd-networkd."
-      - The bridge is gone when the machine is started again.
+      - "V(networkd): systemd-networkd, from files."
+      - After a restart of the machine, the bridge is there again.
+      - "V(iproute2): The program C(ip), for hosts without systemd-networkd."
+      - After a restart of the machine, the bridge is gone until the step runs again.
     type: str
     default: networkd
     choices:
@@ -87,7 +88,7 @@ options:
       - fallback
   ext_bridge_mtu:
     description:
-      - The greatest packet on the bridge.
+      - MTU of the bridge.
       - IPv6 needs at least the minimum.
     type: int
     default: 1500
@@ -134,7 +135,8 @@ options:
       - Where LXD comes from.
       - "V(snap): The snap, which snapd installs."
       - "V(distro): The distribution's package."
-      - "V(existing): It is there already and is only looked at."
+      - "V(existing): LXD is installed already."
+      - The step does not install anything.
     type: str
     default: snap
     choices:
@@ -152,12 +154,14 @@ options:
       - lxd_socket_uri
   networkd_dir:
     description:
-      - Folder of the files; only used with O(ext_bridge_backend=networkd).
+      - Folder of systemd-networkd's files.
+      - Only used with O(ext_bridge_backend=networkd).
     type: path
     default: /etc/systemd/network
   networkd_file_priority:
     description:
-      - Number that the files' names begin with; the uplink's file has the next one.
+      - Number at the beginning of the files' names.
+      - The uplink's file has the next number.
     type: int
     default: 30
   root:
@@ -190,10 +194,10 @@ options:
     default: forever
   snap_refresh_mode:
     description:
-      - What keeps snaps from being refreshed at any time.
+      - How snapd is kept from refreshing snaps at any time.
       - It is a setting of snapd, so it holds for all snaps of the host.
-      - "V(hold): They are held."
-      - "V(timer): They have their time."
+      - "V(hold): Refreshes are held for as long as O(snap_refresh_hold_value) says."
+      - "V(timer): Refreshes happen only at the times in O(snap_refresh_timer_value)."
     type: str
     default: hold
     choices:
@@ -265,7 +269,7 @@ bridge:
       type: list
     mtu:
       description:
-        - The greatest packet.
+        - MTU of the bridge.
       returned: success
       type: int
     name:

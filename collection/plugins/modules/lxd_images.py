@@ -13,15 +13,17 @@ description:
   - Converge the instance images of an offline bundle in the lab's project.
   - Every image of the bundle is there under its alias.
   - >-
-    An image that an earlier bundle had under the same alias goes, unless another
-    alias leads to it; instances that were made from it do not need it.
+    An image that an earlier bundle had under the same alias is deleted, unless
+    another alias leads to it.
+  - Instances that were made from it do not need it.
   - "Without a bundle there is nothing to do: LXD then takes images from their servers."
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:
   aliases:
     description:
-      - Aliases of the images that are wanted; all that the bundle has if there is none.
+      - Aliases of the images to import.
+      - If the list is empty, all images of the bundle are imported.
     type: list
     elements: str
     default: []

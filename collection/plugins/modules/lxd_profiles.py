@@ -11,7 +11,8 @@ module: lxd_profiles
 short_description: Converge the profiles of the lab's instances
 description:
   - Converge the profiles of the lab's instances.
-  - "The profiles confine what they are used by: unprivileged, each instance in an id map of its own."
+  - The profiles confine the instances that use them.
+  - These are unprivileged, and each has an id map of its own.
   - An addition may extend a profile but not change what the lab sets.
   - Keys and devices that neither declares are left alone.
 version_added: "0.1.0"
@@ -108,9 +109,8 @@ options:
       - lxd_socket_uri
   opt_root:
     description:
-      - >-
-        Folder of the lab's programs and settings on the host, where the kubeconfigs of
-        the clusters are whose nodes are restarted.
+      - Folder of the lab's programs and settings on the host.
+      - The kubeconfigs of the clusters whose nodes are restarted are in it.
     type: path
     default: /opt/capi-lab
   project:
@@ -123,7 +123,7 @@ options:
       - >-
         What to restart when a profile changes in a way that a running instance does
         not take up.
-      - "V(auto): The lab's own instance, the bootstrap cluster's."
+      - "V(auto): Only the lab's own instance, which carries the bootstrap cluster."
       - "V(nodes): The nodes that Cluster API made as well, one by one: the next one follows when all nodes of its cluster are Ready."
       - "V(never): None."
     type: str

@@ -66,7 +66,7 @@ options:
       driver:
         description:
           - Driver of the pool.
-          - "V(btrfs): Copies of images and instances in an instant."
+          - "V(btrfs): A btrfs filesystem, which copies images and instances at once."
           - "V(dir): A plain folder."
           - "V(lvm): A volume group."
           - "V(zfs): A ZFS pool."

@@ -39,8 +39,10 @@ options:
     default: v1.12.5
   capn_provider_url:
     description:
-      - "Where the infrastructure provider's objects are: an URL that clusterctl takes."
-      - If unset, the bundle, or its release.
+      - URL of the infrastructure provider's objects, in a form that clusterctl takes.
+      - >-
+        If unset, they come from the bundle, or without a bundle from the provider's
+        release.
     type: str
   capn_version:
     description:
@@ -49,9 +51,8 @@ options:
     default: v0.8.5
   cert_manager_timeout:
     description:
-      - >-
-        How long clusterctl waits for cert-manager, such as V(15m); ten minutes if
-        unset.
+      - How long clusterctl waits for cert-manager, such as V(15m).
+      - If unset, it waits ten minutes.
     type: str
   cert_manager_version:
     description:
@@ -60,12 +61,13 @@ options:
     default: v1.20.1
   cluster_topology_enabled:
     description:
-      - Whether Cluster API knows ClusterClasses.
+      - Whether Cluster API can make clusters from a ClusterClass.
     type: bool
     default: true
   clusterctl_path:
     description:
-      - clusterctl itself; C(clusterctl) in O(host_bin_dir) if unset.
+      - Path of clusterctl.
+      - If unset, C(clusterctl) in O(host_bin_dir).
     type: path
   config_path:
     description:
@@ -96,46 +98,50 @@ options:
     default: []
   extra_providers:
     description:
-      - Providers that clusterctl is to know beside its own and the lab's.
+      - >-
+        Further providers for clusterctl, beside those that it knows itself and those
+        of the lab.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
         description:
-          - Its name.
+          - Name of the provider.
         type: str
         required: true
       type:
         description:
-          - What it does, as clusterctl calls it.
+          - Type of the provider, as clusterctl names it.
         type: str
         required: true
       url:
         description:
-          - Where its objects are.
+          - URL of the provider's objects, in a form that clusterctl takes.
         type: str
         required: true
   extra_wait_deployments:
     description:
-      - Deployments to wait for beside those of cert-manager and of the providers.
+      - >-
+        Further Deployments to wait for, beside those of cert-manager and of the
+        providers.
     type: list
     elements: dict
     default: []
     suboptions:
       condition:
         description:
-          - The condition of its status that has to hold.
+          - Condition that must be true in the status of the Deployment.
         type: str
         default: Available
       deployment:
         description:
-          - Its name.
+          - Name of the Deployment.
         type: str
         required: true
       namespace:
         description:
-          - Its namespace.
+          - Namespace of the Deployment.
         type: str
         required: true
   flow_control_config:
@@ -165,7 +171,8 @@ options:
     default: true
   github_token:
     description:
-      - Token for GitHub, which lets clusterctl ask it more often.
+      - Token for GitHub.
+      - With a token, clusterctl may send more requests to GitHub.
     type: str
   host_bin_dir:
     description:
@@ -179,7 +186,9 @@ options:
   init_timeout:
     description:
       - How long C(clusterctl init) may take, in seconds.
-      - "Not less than what it waits for by itself: O(cert_manager_timeout) and 300 seconds for each provider."
+      - >-
+        It must not be less than clusterctl itself waits, which is
+        O(cert_manager_timeout) and 300 seconds for each provider.
     type: int
     default: 1800
   lxd_socket_path:

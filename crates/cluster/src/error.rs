@@ -230,7 +230,7 @@ impl Explain for Error {
                 Explanation::new("KUBECONFIG_UNREADABLE").hint("run the task with become: true, or look at the file's mode")
             }
             Self::KubeconfigMalformed { .. } => Explanation::new("KUBECONFIG_MALFORMED")
-                .hint("take it anew from the cluster; the role bootstrap_clusterctl does it"),
+                .hint("run the role bootstrap_clusterctl; it reads the kubeconfig from the cluster again"),
             Self::Unreachable { .. } => Explanation::new("CLUSTER_UNREACHABLE")
                 .hint("look whether the instance runs and has this address, and whether the API server is up in it"),
             Self::Tls { .. } => Explanation::new("CLUSTER_TLS").hint(

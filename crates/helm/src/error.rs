@@ -205,7 +205,7 @@ impl Explain for Error {
                 .hint("name the folder that holds the Chart.yaml, or the archive that `helm package` made"),
             Self::Io { .. } => Explanation::new("FILE_IO"),
             Self::RecordUnreadable { .. } => Explanation::new("RELEASE_RECORD_UNREADABLE").hint(
-                "look at it with `helm history`; if it is beyond help, delete that Secret, and the run goes on from the revision before",
+                "look at it with `helm history`; if it cannot be mended, delete that Secret, and the next run goes on from the revision before",
             ),
             Self::Overtaken { .. } => {
                 Explanation::new("RELEASE_CHANGED_MEANWHILE").hint("run again when the other is done").conflict()

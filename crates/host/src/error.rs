@@ -109,12 +109,12 @@ impl Explain for Error {
                 io::ErrorKind::ReadOnlyFilesystem => Explanation::new("FILE_DENIED").hint("the filesystem is mounted read-only"),
                 _ => Explanation::new("FILE_IO"),
             },
-            Self::NoSuchFile { .. } => Explanation::new("FILE_MISSING").hint("look at the path"),
+            Self::NoSuchFile { .. } => Explanation::new("FILE_MISSING").hint("look whether the path is right"),
             Self::Symlink { .. } => {
                 Explanation::new("FILE_SYMLINK").hint("remove the link, or put the file that it leads to in its place")
             }
             Self::ForeignLink { .. } => Explanation::new("FILE_SYMLINK").hint("name the folder itself, or give the link to root"),
-            Self::OtherKind { .. } => Explanation::new("FILE_OTHER_KIND").hint("move it away"),
+            Self::OtherKind { .. } => Explanation::new("FILE_OTHER_KIND").hint("move it out of the way, then run again"),
             Self::AccountUnknown { .. } => {
                 Explanation::new("ACCOUNT_UNKNOWN").hint("create the account first, or name another owner and group")
             }

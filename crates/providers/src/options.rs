@@ -30,33 +30,34 @@ pub struct Options {
     #[default(versions::CAPN.into())]
     #[schemars(regex(pattern = VERSION), extend("global" = "capn_provider_version"))]
     pub capn_version: String,
-    /// Where the infrastructure provider's objects are: an URL that clusterctl takes. If unset, the bundle, or its release.
+    /// URL of the infrastructure provider's objects, in a form that clusterctl takes. If unset, they come from the bundle, or
+    /// without a bundle from the provider's release.
     #[schemars(length(min = 1))]
     pub capn_provider_url: Option<String>,
     /// Version of cert-manager.
     #[default(versions::CERT_MANAGER.into())]
     #[schemars(regex(pattern = VERSION))]
     pub cert_manager_version: String,
-    /// How long clusterctl waits for cert-manager, such as V(15m); ten minutes if unset.
+    /// How long clusterctl waits for cert-manager, such as V(15m). If unset, it waits ten minutes.
     #[schemars(regex(pattern = r"^[1-9]\d*[smh]$"))]
     pub cert_manager_timeout: Option<String>,
-    /// Whether Cluster API knows ClusterClasses.
+    /// Whether Cluster API can make clusters from a ClusterClass.
     #[default(true)]
     #[schemars(extend("global" = "cluster_topology_enabled"))]
     pub cluster_topology_enabled: bool,
-    /// Providers that clusterctl is to know beside its own and the lab's.
+    /// Further providers for clusterctl, beside those that it knows itself and those of the lab.
     pub extra_providers: Vec<ExtraProvider>,
     /// Flags to add to those of C(clusterctl init).
     #[schemars(inner(length(min = 1)))]
     pub extra_init_flags: Vec<String>,
-    /// How long C(clusterctl init) may take, in seconds. Not less than what it waits for by itself: O(cert_manager_timeout) and 300
-    /// seconds for each provider.
+    /// How long C(clusterctl init) may take, in seconds. It must not be less than clusterctl itself waits, which is
+    /// O(cert_manager_timeout) and 300 seconds for each provider.
     #[default(1800)]
     #[schemars(range(min = 1))]
     pub init_timeout: u64,
-    /// Deployments to wait for beside those of cert-manager and of the providers.
+    /// Further Deployments to wait for, beside those of cert-manager and of the providers.
     pub extra_wait_deployments: Vec<ExtraDeployment>,
-    /// Token for GitHub, which lets clusterctl ask it more often.
+    /// Token for GitHub. With a token, clusterctl may send more requests to GitHub.
     #[serde(skip_serializing)]
     pub github_token: Option<Secret>,
 }
@@ -64,13 +65,13 @@ pub struct Options {
 /// A provider that clusterctl does not know by itself.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub struct ExtraProvider {
-    /// Its name.
+    /// Name of the provider.
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
     pub name: String,
-    /// Where its objects are.
+    /// URL of the provider's objects, in a form that clusterctl takes.
     #[schemars(length(min = 1))]
     pub url: String,
-    /// What it does, as clusterctl calls it.
+    /// Type of the provider, as clusterctl names it.
     #[serde(rename = "type")]
     #[schemars(regex(pattern = "^(Core|Bootstrap|ControlPlane|Infrastructure|IPAM|RuntimeExtension|Addon)Provider$"))]
     pub kind: String,
@@ -79,13 +80,13 @@ pub struct ExtraProvider {
 /// A Deployment to wait for.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 pub struct ExtraDeployment {
-    /// Its namespace.
+    /// Namespace of the Deployment.
     #[schemars(length(min = 1))]
     pub namespace: String,
-    /// Its name.
+    /// Name of the Deployment.
     #[schemars(length(min = 1))]
     pub deployment: String,
-    /// The condition of its status that has to hold.
+    /// Condition that must be true in the status of the Deployment.
     #[serde(default = "available")]
     #[default(available())]
     #[schemars(length(min = 1))]

@@ -59,7 +59,8 @@ pub struct BaseSystem {
     /// Packages to install beside those for btrfs; only used with O(btrfs_enabled=true).
     #[schemars(inner(regex(pattern = package::NAME)))]
     pub btrfs_extra_packages: Vec<String>,
-    /// Seconds after which APT's lists are refreshed before something is installed. A refresh alone is no change.
+    /// Before packages are installed, APT's lists are refreshed if they are older than this, in seconds. A refresh alone does
+    /// not count as a change.
     #[default(3600)]
     #[schemars(range(min = 0))]
     pub apt_cache_valid_time: u32,
@@ -74,17 +75,18 @@ pub struct BaseSystem {
     pub extra_kernel_modules: Vec<String>,
     /// Whether the filesystem for LXD's pool must be mounted already.
     pub btrfs_pool_required: bool,
-    /// Where it must be mounted; only used with O(btrfs_pool_required=true).
+    /// Where this filesystem must be mounted. Only used with O(btrfs_pool_required=true).
     #[default("/var/lib/k8slab/lxd-pool".into())]
     pub btrfs_pool_mountpoint: AbsolutePath,
-    /// The type that it must have.
+    /// Type that this filesystem must have.
     #[default("btrfs".into())]
     #[schemars(length(min = 1))]
     pub btrfs_pool_fstype: String,
-    /// The label that it should have; the step warns if another filesystem is mounted. Empty for any.
+    /// Label that this filesystem should have. If it has another one, the step warns. With an empty text, any label will do.
     #[default("k8slab-lxdpool".into())]
     pub btrfs_pool_label: String,
-    /// Memory in MiB below which the step warns; V(0) for never. A whole lab fits in the default.
+    /// If the host has less memory than this, in MiB, the step warns. With V(0) it never warns. A whole lab fits in the
+    /// default.
     #[default(machine::MEMORY_MIB)]
     #[schemars(range(min = 0))]
     pub memory_warning_mib: u32,

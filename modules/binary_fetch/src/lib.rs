@@ -35,7 +35,7 @@ pub struct BinaryFetch {
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
     pub opt_root: AbsolutePath,
-    /// Folder of the tools; C(bin) in O(opt_root) if unset.
+    /// Folder of the tools. If unset, C(bin) in O(opt_root).
     pub bin_dir: Option<AbsolutePath>,
     /// Owner of the folder and of the tools.
     #[default("root".into())]
@@ -49,13 +49,13 @@ pub struct BinaryFetch {
     #[default("0755".into())]
     #[schemars(regex(pattern = file::MODE))]
     pub mode: String,
-    /// Seconds after which a server that says nothing is given up.
+    /// How long to wait for a server that sends nothing, in seconds.
     #[default(180)]
     #[schemars(range(min = 1))]
     pub download_timeout: u32,
     /// CPU architecture of the host.
     pub arch: Arch,
-    /// Folder that holds the tools and their checksums, under the last parts of their URLs; taken instead of all URLs.
+    /// Folder with the tools and their checksums, for use instead of all URLs. Each file has the name that its URL ends with.
     pub source_dir: Option<AbsolutePath>,
     /// A bundle is taken instead of the folder and of all URLs, and decides on the versions.
     #[serde(flatten)]
@@ -67,18 +67,19 @@ pub struct BinaryFetch {
     #[default(versions::KUBECTL.into())]
     #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+$"), extend("global" = "kubectl_version"))]
     pub kubectl_version: String,
-    /// Where kubectl is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    /// URL of kubectl, with the scheme C(https) or C(file). A C(file) URL may also name the folder that kubectl is in. If
+    /// unset, the release of kubectl is taken.
     #[schemars(regex(pattern = source::PATTERN))]
     pub kubectl_url: Option<String>,
-    /// Where its checksum is. If unset, O(kubectl_url) with C(.sha256).
+    /// URL of the checksum. If unset, O(kubectl_url) with C(.sha256) after it.
     #[schemars(regex(pattern = source::PATTERN))]
     pub kubectl_checksum_url: Option<String>,
-    /// What form its checksum has.
+    /// Form of the checksum.
     pub kubectl_checksum_style: ChecksumStyle,
-    /// The checksum itself. Beside one from O(kubectl_checksum_url), both must agree.
+    /// SHA-256 of the file. If O(kubectl_checksum_url) gives a checksum too, both must be the same.
     #[schemars(regex(pattern = checksum::PATTERN))]
     pub kubectl_checksum_sha256: Option<String>,
-    /// Its name in a list of checksums; only used with O(kubectl_checksum_style=manifest).
+    /// Name of the file in the list of checksums. Only used with O(kubectl_checksum_style=manifest).
     #[default("kubectl".into())]
     #[schemars(length(min = 1))]
     pub kubectl_checksum_entry: String,
@@ -93,19 +94,22 @@ pub struct BinaryFetch {
     #[default(versions::CLUSTERCTL.into())]
     #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+$"), extend("global" = "clusterctl_version"))]
     pub clusterctl_version: String,
-    /// Where clusterctl is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    /// URL of clusterctl, with the scheme C(https) or C(file). A C(file) URL may also name the folder that clusterctl is in. If
+    /// unset, the release of clusterctl is taken.
     #[schemars(regex(pattern = source::PATTERN))]
     pub clusterctl_url: Option<String>,
-    /// Where its checksum is. Its release has none, so it is required with any O(clusterctl_checksum_style) but V(pinned).
+    /// URL of the checksum. The release of clusterctl has no checksums, so this is required unless
+    /// O(clusterctl_checksum_style=pinned).
     #[schemars(regex(pattern = source::PATTERN))]
     pub clusterctl_checksum_url: Option<String>,
-    /// What form its checksum has.
+    /// Form of the checksum.
     #[default(ChecksumStyle::Pinned)]
     pub clusterctl_checksum_style: ChecksumStyle,
-    /// The checksum itself. If unset, that of the default version for amd64; required for any other.
+    /// SHA-256 of the file. It is known for the default version on amd64. For another version or CPU architecture you must set
+    /// it.
     #[schemars(regex(pattern = checksum::PATTERN))]
     pub clusterctl_checksum_sha256: Option<String>,
-    /// Its name in a list of checksums; only used with O(clusterctl_checksum_style=manifest).
+    /// Name of the file in the list of checksums. Only used with O(clusterctl_checksum_style=manifest).
     #[default("clusterctl".into())]
     #[schemars(length(min = 1))]
     pub clusterctl_checksum_entry: String,
@@ -120,19 +124,20 @@ pub struct BinaryFetch {
     #[default(versions::HELM.into())]
     #[schemars(regex(pattern = r"^v(3\.(19|[2-9]\d)|[4-9]\d*\.\d+)\.\d+$"), extend("global" = "helm_version"))]
     pub helm_version: String,
-    /// Where Helm is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release. Out of a file whose
-    /// name ends with C(.tar.gz), its program is taken.
+    /// URL of Helm, with the scheme C(https) or C(file). A C(file) URL may also name the folder that Helm is in. If the name of
+    /// the file ends with C(.tar.gz), Helm is unpacked from it. If unset, the release of Helm is taken.
     #[schemars(regex(pattern = source::PATTERN))]
     pub helm_url: Option<String>,
-    /// Where the checksum of that file is. If unset, O(helm_url) with C(.sha256).
+    /// URL of the checksum. If unset, O(helm_url) with C(.sha256) after it.
     #[schemars(regex(pattern = source::PATTERN))]
     pub helm_checksum_url: Option<String>,
-    /// What form its checksum has.
+    /// Form of the checksum.
     pub helm_checksum_style: ChecksumStyle,
-    /// The checksum itself. Beside one from O(helm_checksum_url), both must agree.
+    /// SHA-256 of the file. If O(helm_checksum_url) gives a checksum too, both must be the same.
     #[schemars(regex(pattern = checksum::PATTERN))]
     pub helm_checksum_sha256: Option<String>,
-    /// Its name in a list of checksums; only used with O(helm_checksum_style=manifest). If unset, the name of its release's file.
+    /// Name of the file in the list of checksums. Only used with O(helm_checksum_style=manifest). If unset, the name that the
+    /// file has in the release of Helm.
     #[schemars(length(min = 1))]
     pub helm_checksum_entry: Option<String>,
     /// Name that Helm gets in the folder.
@@ -146,19 +151,21 @@ pub struct BinaryFetch {
     #[default(versions::K3S.into())]
     #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+\+k3s\d+$"), extend("global" = "k3s_version"))]
     pub k3s_version: String,
-    /// Where k3s is: a URL of scheme https or file; a folder's is the one that holds it. If unset, its release.
+    /// URL of k3s, with the scheme C(https) or C(file). A C(file) URL may also name the folder that k3s is in. If unset, the
+    /// release of k3s is taken.
     #[schemars(regex(pattern = source::PATTERN))]
     pub k3s_url: Option<String>,
-    /// Where its checksum is. If unset, the list of its release.
+    /// URL of the checksum. If unset, the list of checksums in the release of k3s.
     #[schemars(regex(pattern = source::PATTERN))]
     pub k3s_checksum_url: Option<String>,
-    /// What form its checksum has.
+    /// Form of the checksum.
     #[default(ChecksumStyle::Manifest)]
     pub k3s_checksum_style: ChecksumStyle,
-    /// The checksum itself. Beside one from O(k3s_checksum_url), both must agree.
+    /// SHA-256 of the file. If O(k3s_checksum_url) gives a checksum too, both must be the same.
     #[schemars(regex(pattern = checksum::PATTERN))]
     pub k3s_checksum_sha256: Option<String>,
-    /// Its name in a list of checksums; only used with O(k3s_checksum_style=manifest). If unset, the name of its release's file.
+    /// Name of the file in the list of checksums. Only used with O(k3s_checksum_style=manifest). If unset, the name that the
+    /// file has in the release of k3s.
     #[schemars(length(min = 1))]
     pub k3s_checksum_entry: Option<String>,
     /// Name that k3s gets in the folder.
@@ -191,12 +198,12 @@ impl Arch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChecksumStyle {
-    /// A file that begins with it.
+    /// A file that begins with the checksum.
     #[default]
     Plain,
-    /// A file with a line for each of several files.
+    /// A file that lists several files, one on each line, with their checksums.
     Manifest,
-    /// An option, and no file.
+    /// An option with the checksum, instead of a file.
     Pinned,
 }
 
@@ -205,7 +212,7 @@ pub enum ChecksumStyle {
 pub struct Facts {
     /// The tools by name.
     pub tools: BTreeMap<String, ToolFacts>,
-    /// Those that are not what their names say, and what they are instead.
+    /// Tools that are stand-ins. Each is listed with what it is instead.
     pub standins: BTreeMap<String, String>,
 }
 

@@ -65,13 +65,13 @@ pub struct BootstrapCapnSecret {
     pub kubeconfig_path: Option<AbsolutePath>,
     /// Address and port on which LXD listens. If unset, port 8443 of the host's own IPv4 address on the internal network.
     pub lxd_https_bind_address: Option<String>,
-    /// Take an address away from LXD that an operator has given it.
+    /// Replace the address on which LXD listens, even if somebody else has set it.
     pub force_https_address: bool,
-    /// Folder of certificate and key; C(etc/bootstrap_capn_secret) in O(opt_root) if unset.
+    /// Folder of the certificate and its key. If unset, C(etc/bootstrap_capn_secret) in O(opt_root).
     pub staging_dir: Option<AbsolutePath>,
-    /// The key; C(client.key) in O(staging_dir) if unset.
+    /// File of the key. If unset, C(client.key) in O(staging_dir).
     pub client_key_path: Option<AbsolutePath>,
-    /// The certificate; C(client.crt) in O(staging_dir) if unset.
+    /// File of the certificate. If unset, C(client.crt) in O(staging_dir).
     pub client_cert_path: Option<AbsolutePath>,
     /// Common name of the certificate.
     #[default("k8slab-capn".into())]
@@ -95,19 +95,19 @@ pub struct BootstrapCapnSecret {
     #[default(4096)]
     #[schemars(range(min = 2048, max = 4096))]
     pub client_key_size: u32,
-    /// Replace a certificate that expires in less than so many days.
+    /// Replace the certificate when it expires in less than this number of days.
     #[default(30)]
     #[schemars(range(min = 0))]
     pub renew_before_days: u32,
     /// Replace the certificate now.
     pub rotate: bool,
-    /// Remove other certificates that LXD trusts in O(trust_name) for this project, or without restriction.
+    /// Remove other certificates that LXD trusts by the name O(trust_name), for this project or without a restriction.
     pub prune_old_trust: bool,
     /// Mode of O(staging_dir).
     #[default("0750".into())]
     #[schemars(regex(pattern = file::MODE))]
     pub staging_mode_dir: String,
-    /// Mode of the key, which nobody but its owner reads.
+    /// Mode of the key. Only its owner may read it.
     #[default("0600".into())]
     #[schemars(regex(pattern = "^0[46]00$"))]
     pub staging_mode_key: String,
@@ -148,10 +148,10 @@ const NAME: &str = "^[A-Za-z][A-Za-z0-9._-]{0,62}$";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum KeyType {
-    /// An elliptic curve, P-256.
+    /// A key on the elliptic curve P-256.
     #[default]
     Ecdsa,
-    /// RSA; making one takes seconds.
+    /// An RSA key. It takes some seconds to make one.
     Rsa,
 }
 

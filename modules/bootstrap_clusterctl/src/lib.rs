@@ -57,13 +57,14 @@ pub struct BootstrapClusterctl {
     pub opt_root: AbsolutePath,
     /// Folder of the lab's programs; C(bin) in O(opt_root) if unset.
     pub host_bin_dir: Option<AbsolutePath>,
-    /// clusterctl itself; C(clusterctl) in O(host_bin_dir) if unset.
+    /// Path of clusterctl. If unset, C(clusterctl) in O(host_bin_dir).
     pub clusterctl_path: Option<AbsolutePath>,
-    /// Folder of what this step writes, and of what clusterctl keeps; C(etc/bootstrap_clusterctl) in O(opt_root) if unset.
+    /// Folder for the files that this step and clusterctl write. If unset, C(etc/bootstrap_clusterctl) in O(opt_root).
     pub staging_dir: Option<AbsolutePath>,
     /// Where the kubeconfig is written; C(bootstrap.kubeconfig) in O(staging_dir) if unset.
     pub kubeconfig_path: Option<AbsolutePath>,
-    /// Kubeconfig of another cluster that is served instead: of the management cluster, once it has taken over. It is only read.
+    /// Kubeconfig of another cluster that gets Cluster API instead, such as the management cluster once it has taken over. The
+    /// step only reads this file.
     pub management_kubeconfig: Option<AbsolutePath>,
     /// Where clusterctl's configuration is written; C(clusterctl.yaml) in O(staging_dir) if unset.
     pub config_path: Option<AbsolutePath>,
@@ -119,7 +120,7 @@ pub struct Facts {
 /// A provider as it is now.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ProviderFacts {
-    /// What it does, as clusterctl calls it.
+    /// Type of the provider, as clusterctl names it.
     #[serde(rename = "type")]
     pub kind: String,
     /// Name of the provider.

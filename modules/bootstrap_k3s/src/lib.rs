@@ -48,13 +48,13 @@ pub struct BootstrapK3s {
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
     pub opt_root: AbsolutePath,
-    /// Folder of k3s on the host; C(bin) in O(opt_root) if unset.
+    /// Folder of k3s on the host. If unset, C(bin) in O(opt_root).
     pub host_bin_dir: Option<AbsolutePath>,
     /// Name of k3s in that folder.
     #[default("k3s".into())]
     #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._+-]*$"))]
     pub host_k3s_filename: String,
-    /// Where k3s is in the instance.
+    /// Path of k3s in the instance.
     #[default("/usr/local/bin/k3s".into())]
     pub container_bin_path: AbsolutePath,
     /// Mode of the k3s program in the instance.
@@ -65,30 +65,30 @@ pub struct BootstrapK3s {
     #[default("k3s".into())]
     #[schemars(regex(pattern = "^[a-z][a-z0-9_-]{0,62}$"))]
     pub service_name: String,
-    /// Where the service's unit is. If unset, C(/etc/systemd/system) with the name of the service.
+    /// Path of the service's unit. If unset, a file in C(/etc/systemd/system) with the name of the service.
     pub unit_path: Option<AbsolutePath>,
     /// Mode of the unit.
     #[default("0644".into())]
     #[schemars(regex(pattern = file::MODE))]
     pub unit_mode: String,
-    /// Where the service's environment is. If unset, C(/etc/default) with the name of the service.
+    /// Path of the file with the service's environment. If unset, a file in C(/etc/default) with the name of the service.
     pub env_path: Option<AbsolutePath>,
-    /// Environment variables of the service, such as those that name a proxy. A proxy is not asked for the cluster's own ranges and the
-    /// node's networks, which are added to C(NO_PROXY).
+    /// Environment variables of the service, such as those that name a proxy. The cluster's own ranges and the node's networks
+    /// are added to C(NO_PROXY).
     #[serde(skip_serializing)]
     #[schemars(extend("key_pattern" = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub environment: BTreeMap<String, Secret>,
     /// Components of k3s to leave out, beside C(traefik) and C(servicelb).
     #[schemars(inner(regex(pattern = "^[a-z][a-z0-9-]*$")))]
     pub extra_disable_components: Vec<String>,
-    /// Further names and addresses that the API server's certificate is to carry.
+    /// Further names and addresses for the certificate of the API server.
     #[schemars(inner(regex(pattern = r"^[^\s,]+$")))]
     pub tls_san: Vec<String>,
     /// Mode of the administrator's kubeconfig in the instance.
     #[default("0600".into())]
     #[schemars(regex(pattern = file::MODE))]
     pub write_kubeconfig_mode: String,
-    /// Secret by which further nodes would join; k3s makes one up if it is unset.
+    /// Secret with which further nodes can join. If unset, k3s makes one.
     #[serde(skip_serializing)]
     #[schemars(regex(pattern = r"^\S+$"))]
     pub token: Option<Secret>,
@@ -98,7 +98,7 @@ pub struct BootstrapK3s {
     /// Further arguments of C(k3s server). A flag that the step sets itself is refused.
     #[schemars(inner(regex(pattern = r"^[^\x00-\x1f]+$")))]
     pub extra_args: Vec<String>,
-    /// What C(registries.yaml) is to say of image registries and their credentials.
+    /// Content of the file C(registries.yaml), which has image registries and their credentials.
     #[serde(skip_serializing)]
     pub registries: Option<Secret>,
     /// Names that must resolve in the instance before k3s starts, unless its images come from a bundle.

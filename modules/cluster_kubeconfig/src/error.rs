@@ -25,7 +25,7 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoCluster { .. } => Explanation::new("CLUSTER_OBJECT_NOT_FOUND")
-                .hint("make it first; the role helm_release does, with the chart capi-workload-cluster")
+                .hint("make it first, by the role helm_release with the chart capi-workload-cluster")
                 .prerequisite(),
             Self::Odd { .. } => Explanation::new("KUBECONFIG_SECRET_ODD").hint("delete the Secret; Cluster API makes it anew"),
             Self::NoPort { .. } => Explanation::new("CLUSTER_PORT_UNKNOWN").hint("set external_port"),

@@ -38,16 +38,17 @@ pub struct ClusterKubeconfig {
     pub kubeconfig_path: Option<AbsolutePath>,
     /// Where the kubeconfig is written; C(etc/clusters/<namespace>/<name>.kubeconfig) in O(opt_root) if unset.
     pub path: Option<AbsolutePath>,
-    /// Address that the host reaches the cluster by; that of the Secret, which is the load balancer's, if unset.
+    /// Address at which the host reaches the cluster. If unset, the address in the Secret, which is the load balancer's.
     #[schemars(length(min = 1))]
     pub address: Option<String>,
-    /// Port that the host reaches the cluster by; that of the Secret if unset.
+    /// Port at which the host reaches the cluster. If unset, the port in the Secret.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// Address that others reach the cluster by. If unset, they get no kubeconfig, and one that was there is removed.
+    /// Address at which others reach the cluster. If unset, no kubeconfig is written for them, and one from an earlier run is
+    /// removed.
     #[schemars(length(min = 1))]
     pub external_address: Option<String>,
-    /// Port that others reach the cluster by; that of the Cluster's annotation C(k8s-lab.io/api-proxy-port) if unset.
+    /// Port at which others reach the cluster. If unset, the port in the Cluster's annotation C(k8s-lab.io/api-proxy-port).
     #[schemars(range(min = 1, max = 65535))]
     pub external_port: Option<u16>,
     /// Where the kubeconfig for others is written; C(etc/clusters/<namespace>/<name>.external.kubeconfig) in O(opt_root) if unset.
@@ -68,10 +69,10 @@ pub struct ClusterKubeconfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// They are, as the Secret says.
+    /// The files are there, with what the Secret says.
     #[default]
     Present,
-    /// They are not.
+    /// The files are not there.
     Absent,
 }
 

@@ -43,24 +43,24 @@ pub struct ClusterPublish {
     #[default(names::CLUSTERS_NAMESPACE.into())]
     #[schemars(regex(pattern = names::NAMESPACE), extend("tells_apart" = true, "global" = "clusters_namespace"))]
     pub namespace: String,
-    /// Project of its instances.
+    /// Project of the cluster's instances.
     #[default(names::PROJECT.into())]
     #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
     pub project: String,
-    /// Network of its instances.
+    /// Network of the cluster's instances.
     #[default(names::INTERNAL_NETWORK.into())]
     #[schemars(regex(pattern = names::NETWORK), extend("global" = "internal_network_name"))]
     pub internal_network_name: String,
     /// Whether the API is to be published.
     pub state: State,
-    /// How it is published.
+    /// How the API is published.
     pub mode: Mode,
-    /// Addresses at which it is published, of one family or of both. If there is none, the host's own on the internal network.
-    /// Loopback and wildcard addresses are for O(mode=proxy) alone.
+    /// Addresses at which the API is published, of one family or of both. If the list is empty, the host's own addresses on the
+    /// internal network are used. Loopback and wildcard addresses need O(mode=proxy).
     #[schemars(extend("role_default" = "{{ [k8s_lab_lxd_host_address] if k8s_lab_lxd_host_address is defined else [] }}"))]
     pub listen_addresses: Vec<String>,
-    /// Port at which it is published. If unset, the one in the annotation C(k8s-lab.io/api-proxy-port) of the Cluster, and without
-    /// such, one between 20000 and 29999 that follows from the name.
+    /// Port at which the API is published. If unset, the port in the Cluster's annotation C(k8s-lab.io/api-proxy-port). Without
+    /// an annotation, a port between 20000 and 29999 that is computed from the name.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// Kubeconfig of the cluster that holds the Cluster. Without it the annotation is not read, and what answers at the published
@@ -109,14 +109,14 @@ pub struct Facts {
     pub published: Vec<PublishedFacts>,
     /// Its port; nothing with O(state=absent).
     pub port: Option<u16>,
-    /// How it is published.
+    /// How the API is published.
     pub mode: Mode,
     /// The load balancer; nothing with O(state=absent).
     pub load_balancer: Option<LoadBalancerFacts>,
     /// Ports of the host that network forwards of the internal network take and that are not this lab's: address, port and where
     /// they lead.
     pub foreign_forwards: Vec<String>,
-    /// Ports that are this lab's and lead to a cluster that has no load balancer any more.
+    /// Ports of this lab that lead to a cluster which has no load balancer any more.
     pub stale_forwards: Vec<String>,
 }
 

@@ -21,7 +21,7 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoCluster { .. } => Explanation::new("CLUSTER_OBJECT_NOT_FOUND")
-                .hint("make it first; the role helm_release does, with the chart capi-workload-cluster")
+                .hint("make it first, by the role helm_release with the chart capi-workload-cluster")
                 .prerequisite(),
             Self::NoCounts { .. } => Explanation::new("CLUSTER_COUNTS_UNKNOWN").hint("set control_plane_count and worker_count"),
             Self::Failed { source, machines } => source

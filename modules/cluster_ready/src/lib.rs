@@ -21,13 +21,14 @@ use smart_default::SmartDefault;
 
 use crate::error::Error;
 
-/// Wait until a cluster is as far as it should be.
+/// Wait until a cluster has reached a state.
 ///
-/// The cluster is judged by Cluster API's own objects, and, where O(cluster_kubeconfig_path) is given, by what the cluster itself says.
-/// All conditions are watched at once, and each change is told. Nothing is changed.
+/// The cluster is judged by Cluster API's own objects, and, where O(cluster_kubeconfig_path) is given, by what the cluster
+/// itself says. All conditions are watched at once, and each change is told. Nothing is changed.
 ///
-/// At the deadline the result says which condition does not hold and what was seen last; of each machine that has not come it says what
-/// it waits for, and what LXD knows of its instance. A machine that will never come ends the wait at once.
+/// At the deadline the result says which condition does not hold and what was seen last; for each machine that is not ready it
+/// says what the machine waits for, and what LXD knows of its instance. A machine that cannot become ready any more ends the
+/// wait at once.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 #[schemars(extend("required" = ["name", "kubeconfig_path"]))]
@@ -43,13 +44,13 @@ pub struct ClusterReady {
     pub kubeconfig_path: AbsolutePath,
     /// Kubeconfig of the cluster itself, on the host. If unset, its nodes are judged by what Cluster API sees of them.
     pub cluster_kubeconfig_path: Option<AbsolutePath>,
-    /// What has to hold.
+    /// What the cluster must have reached.
     #[default(vec![Until::NodesReady])]
     #[schemars(length(min = 1))]
     pub until: Vec<Until>,
-    /// How many machines the control plane is to have; as the Cluster says if unset.
+    /// How many machines the control plane must have. If unset, as many as the Cluster asks for.
     pub control_plane_count: Option<u64>,
-    /// How many workers there are to be; as the Cluster says if unset.
+    /// How many workers there must be. If unset, as many as the Cluster asks for.
     pub worker_count: Option<u64>,
     /// Deployments that have to be rolled out in the cluster itself.
     pub deployments: Vec<Workload>,
@@ -72,7 +73,7 @@ pub struct ClusterReady {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
-    /// Its load balancer and what else it stands on is there.
+    /// Its load balancer and the rest of its infrastructure are there.
     InfrastructureReady,
     /// Its API has answered once.
     ControlPlaneInitialized,

@@ -38,7 +38,7 @@ pub struct ExportArtifacts {
     #[default("localhost".into())]
     #[schemars(length(min = 1))]
     pub host: String,
-    /// Whether the kubeconfig is brought.
+    /// Whether the kubeconfig is copied to the runner.
     #[default(true)]
     pub mgmt_kubeconfig_enabled: bool,
     /// Whether Terraform's variables are written.
@@ -47,7 +47,7 @@ pub struct ExportArtifacts {
     /// Where the kubeconfig is on the host. If unset, that of the bootstrap cluster, or of the management cluster once it has taken
     /// over.
     pub mgmt_kubeconfig_source: Option<AbsolutePath>,
-    /// Address at which the runner reaches the cluster; that of the kubeconfig if unset.
+    /// Address at which the runner reaches the cluster. If unset, the address in the kubeconfig.
     pub mgmt_api_server_url: Option<String>,
     /// Further variables for Terraform. Those that the lab sets cannot be overridden.
     #[schemars(extend("key_pattern" = "^[A-Za-z_][A-Za-z0-9_-]*$"))]
@@ -111,7 +111,7 @@ pub struct ExportArtifacts {
     #[default(versions::CAPN.into())]
     #[schemars(regex(pattern = r"^v\d+\.\d+\.\d+$"), extend("global" = "capn_provider_version"))]
     pub capn_provider_version: String,
-    /// Bring the bootstrap cluster's kubeconfig even though the management cluster has taken over.
+    /// Copy the bootstrap cluster's kubeconfig to the runner, even though the management cluster has taken over.
     pub allow_rebootstrap: bool,
     /// Where LXD listens.
     #[serde(flatten)]

@@ -24,13 +24,14 @@ const NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$";
 /// Converge a Helm release.
 ///
 /// Runs on the host, with the host's C(helm) and a kubeconfig there. A release counts as it should be when its last revision is
-/// deployed and was made of the same inputs, which are the chart with its subcharts, the values and the labels. Keys in another order, and whole
-/// numbers that are written as C(1) or C(1.0), are the same. The digest of the inputs is in the description of the revision, so that
-/// an upgrade or a rollback by hand is found out. Objects that somebody has changed or deleted behind Helm's back are not.
+/// deployed and was made of the same inputs, which are the chart with its subcharts, the values and the labels. Keys in another
+/// order, and whole numbers that are written as C(1) or C(1.0), are the same. The digest of the inputs is in the description of
+/// the revision, so that an upgrade or a rollback by hand is found out. If somebody changes or deletes objects without Helm,
+/// the step does not see it.
 ///
-/// A run that was killed leaves a release with which Helm itself refuses to go on. This step goes on: it rolls the unfinished revision
-/// back to itself, which keeps every object, and upgrades from there. Only where nothing had been made yet, or where the release was
-/// being removed, is it uninstalled. One run of a host works on a release at a time; the next one waits for it.
+/// A run that was killed leaves a release with which Helm itself refuses to go on. This step goes on: it rolls the unfinished
+/// revision back to itself, which keeps every object, and upgrades from there. Only where nothing had been made yet, or where
+/// the release was being removed, is it uninstalled. One run of a host works on a release at a time; the next one waits for it.
 ///
 /// Values that the chart's schema marks C(writeOnly) are shown nowhere. Values reach Helm by standard input.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
@@ -63,7 +64,7 @@ pub struct HelmRelease {
     pub kubeconfig_path: AbsolutePath,
     /// Whether the release is there.
     pub state: State,
-    /// How long each thing may take, in seconds: a run of Helm's with its hooks, the roll-out, the tests.
+    /// How long each part may take, in seconds. The parts are a run of Helm with its hooks, the roll-out and the tests.
     #[default(300)]
     #[schemars(range(min = 1))]
     pub timeout: u64,
@@ -81,13 +82,13 @@ pub struct HelmRelease {
     /// Labels for the release's records. With C(clusterctl.cluster.x-k8s.io/move) set to an empty text, C(clusterctl move) takes the
     /// release along.
     pub labels: BTreeMap<String, String>,
-    /// Whether fields that another manager has set are taken over. Helm 3 knows no managers, and always does.
+    /// Whether fields that another manager has set are taken over. Helm 3 does not know managers and always takes them over.
     pub take_over: TakeOver,
     /// Folder of the lab's programs and settings.
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
     pub opt_root: AbsolutePath,
-    /// Helm itself; C(bin/helm) in O(opt_root) if unset.
+    /// Path of Helm. If unset, C(bin/helm) in O(opt_root).
     pub helm_path: Option<AbsolutePath>,
 }
 

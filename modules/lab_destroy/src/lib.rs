@@ -30,19 +30,20 @@ use crate::removal::Teardown;
 
 /// Remove a lab, or a part of it.
 ///
-/// In check mode it lists what would go; the playbooks show this list and ask. With something goes what stands on it. A workload cluster is
-/// deleted by Cluster API on the management cluster; its published port, its kubeconfigs and its Helm releases go with it, and no instance
-/// of it is left. The management cluster, which cannot delete itself, is deleted by LXD.
+/// In check mode it lists what would be removed; the playbooks show this list and ask. With each thing, everything that stands
+/// on it is removed, too. A workload cluster is deleted by Cluster API on the management cluster; its published port, its
+/// kubeconfigs and its Helm releases are removed with it, and no instance of it is left. The management cluster, which cannot
+/// delete itself, is deleted by LXD.
 ///
-/// Instances are known by the keys that the lab and Cluster API have written on them, and the project, the network and the pool by their
-/// descriptions. What is not the lab's is left alone and named in RV(kept), with everything that it stands on.
+/// Instances are known by the keys that the lab and Cluster API have written on them, and the project, the network and the pool
+/// by their descriptions. What is not the lab's is left alone and named in RV(kept), with everything that it stands on.
 ///
-/// Where the cluster that owns others is there and cannot be asked, nothing is removed, as it could make again what has gone without it.
-/// One of which no instance is left needs not be asked.
+/// A cluster that owns other clusters is asked first. If it has instances and does not answer, nothing is removed, because it
+/// could make again what was removed without it. If it has no instances any more, it is not asked.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LabDestroy {
-    /// How much goes.
+    /// What is removed.
     pub scope: Scope,
     /// Name of the workload cluster; required with O(scope=workload).
     #[schemars(regex(pattern = names::INSTANCE))]
@@ -63,11 +64,11 @@ pub struct LabDestroy {
     #[default(names::PROJECT.into())]
     #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
     pub project: String,
-    /// Internal network.
+    /// Internal network of the lab.
     #[default(names::INTERNAL_NETWORK.into())]
     #[schemars(regex(pattern = names::NETWORK), extend("global" = "internal_network_name"))]
     pub internal_network_name: String,
-    /// Storage pool.
+    /// Storage pool of the lab.
     #[default(names::POOL.into())]
     #[schemars(regex(pattern = names::OBJECT), extend("global" = "storage_pool_name"))]
     pub storage_pool_name: String,
@@ -78,7 +79,7 @@ pub struct LabDestroy {
     /// Delete by LXD what the owner of a cluster would have to delete and cannot be asked to. If the owner comes back, it makes the
     /// instances again.
     pub force: bool,
-    /// How long each thing may take, in seconds.
+    /// How long each deletion may take, in seconds.
     #[default(300)]
     #[schemars(range(min = 5))]
     pub timeout: u64,
@@ -91,7 +92,7 @@ pub struct LabDestroy {
     pub lxd: Connection,
 }
 
-/// How much goes.
+/// What is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {

@@ -71,7 +71,7 @@ pub struct Facts {
 /// A lab as it is now.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Lab {
-    /// How far it has come.
+    /// Phase that the lab has reached.
     pub phase: Phase,
     /// The phase that a run recorded last; a hint, which the live state overrides.
     pub recorded_phase: Option<String>,

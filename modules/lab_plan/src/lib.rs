@@ -22,11 +22,11 @@ use smart_default::SmartDefault;
 pub use crate::cluster::{Cluster, ClusterFacts, Purpose};
 use crate::error::Error;
 
-/// Check that a lab goes together before it is made.
+/// Check the plan of a lab before the lab is made.
 ///
-/// Every range of addresses is compared with every other and with the host's routes. Names, ports, counts and versions of the clusters
-/// are checked. What is returned is the list of clusters with everything that follows from their options, for the steps that make them;
-/// the role keeps it in C(lab_plan_result).
+/// Every range of addresses is compared with every other and with the host's routes. Names, ports, counts and versions of the
+/// clusters are checked. The result is the list of the clusters with everything that follows from their options. The role keeps
+/// it in C(lab_plan_result), for the steps that make the clusters.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LabPlan {
@@ -59,7 +59,7 @@ pub struct LabPlan {
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
     pub opt_root: AbsolutePath,
-    /// Namespace of Clusters that name none.
+    /// Namespace of the clusters for which no namespace is given.
     #[default(names::CLUSTERS_NAMESPACE.into())]
     #[schemars(regex(pattern = names::NAMESPACE), extend("global" = "clusters_namespace"))]
     pub clusters_namespace: String,
@@ -92,7 +92,7 @@ pub struct Facts {
     pub management_cluster: ClusterFacts,
     /// The workload clusters.
     pub workload_clusters: Vec<ClusterFacts>,
-    /// How many instances the lab comes to have at once, those of a rolling upgrade included.
+    /// The greatest number of instances that the lab has at one time, also during a rolling upgrade.
     pub instances: u32,
     /// The folder on the host with kubectl and the other programs.
     pub programs: PathBuf,

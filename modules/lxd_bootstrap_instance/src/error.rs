@@ -18,7 +18,7 @@ impl Explain for Error {
                 .hint("import it with `lxc image import`, or use image_source: server")
                 .prerequisite(),
             Self::OtherType { .. } => Explanation::new("INSTANCE_TYPE_MISMATCH")
-                .hint("it was settled when the instance was made; delete the instance, or choose another bootstrap_instance_name"),
+                .hint("it was set when the instance was made; delete the instance, or choose another bootstrap_instance_name"),
         }
     }
 }

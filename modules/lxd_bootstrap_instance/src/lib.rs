@@ -27,8 +27,8 @@ use crate::{
 
 /// Converge the instance that carries the bootstrap cluster.
 ///
-/// The instance is an unprivileged container in the lab's project. Its configuration keys and devices that this step does not declare
-/// are left alone; what it declared once and does not any more is removed.
+/// The instance is an unprivileged container in the lab's project. Its configuration keys and devices that this step does not
+/// declare are left alone; what it declared in an earlier run and does not declare any more is removed.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LxdBootstrapInstance {

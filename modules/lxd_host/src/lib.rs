@@ -48,7 +48,7 @@ pub struct LxdHost {
     #[default(180)]
     #[schemars(range(min = 1))]
     pub snap_seed_wait_timeout: u32,
-    /// What keeps snaps from being refreshed at any time. It is a setting of snapd, so it holds for all snaps of the host.
+    /// How snapd is kept from refreshing snaps at any time. It is a setting of snapd, so it holds for all snaps of the host.
     pub snap_refresh_mode: RefreshMode,
     /// How long refreshes are held: V(forever) or a time as in V(2030-01-31T00:00:00Z); only used with O(snap_refresh_mode=hold).
     #[default("forever".into())]
@@ -86,7 +86,7 @@ pub struct LxdHost {
     pub ext_bridge_allow_default_route: bool,
     /// Whether the bridge takes part in the spanning tree protocol.
     pub ext_bridge_stp: bool,
-    /// The greatest packet on the bridge. IPv6 needs at least the minimum.
+    /// MTU of the bridge. IPv6 needs at least the minimum.
     #[default(1500)]
     #[schemars(range(min = 1280, max = 65535))]
     pub ext_bridge_mtu: u32,
@@ -95,12 +95,12 @@ pub struct LxdHost {
     pub ext_bridge_forward_delay: u32,
     /// Which link-local addresses the bridge has on the host.
     pub ext_bridge_link_local: LinkLocal,
-    /// Whether the bridge takes addresses for the host from router advertisements.
+    /// Whether the host takes addresses on the bridge from router advertisements.
     pub ext_bridge_accept_ra: AcceptRa,
-    /// Folder of the files; only used with O(ext_bridge_backend=networkd).
+    /// Folder of systemd-networkd's files. Only used with O(ext_bridge_backend=networkd).
     #[default("/etc/systemd/network".into())]
     pub networkd_dir: AbsolutePath,
-    /// Number that the files' names begin with; the uplink's file has the next one.
+    /// Number at the beginning of the files' names. The uplink's file has the next number.
     #[default(30)]
     #[schemars(range(min = 0, max = 98))]
     pub networkd_file_priority: u32,
@@ -122,7 +122,7 @@ pub enum InstallMethod {
     Snap,
     /// The distribution's package.
     Distro,
-    /// It is there already and is only looked at.
+    /// LXD is installed already. The step does not install anything.
     Existing,
 }
 
@@ -130,10 +130,10 @@ pub enum InstallMethod {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RefreshMode {
-    /// They are held.
+    /// Refreshes are held for as long as O(snap_refresh_hold_value) says.
     #[default]
     Hold,
-    /// They have their time.
+    /// Refreshes happen only at the times in O(snap_refresh_timer_value).
     Timer,
 }
 
@@ -141,10 +141,11 @@ pub enum RefreshMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// systemd-networkd, from files; the bridge comes back with the machine.
+    /// systemd-networkd, from files. After a restart of the machine, the bridge is there again.
     #[default]
     Networkd,
-    /// The kernel, asked by C(ip); for hosts without systemd-networkd. The bridge is gone when the machine is started again.
+    /// The program C(ip), for hosts without systemd-networkd. After a restart of the machine, the bridge is gone until the step
+    /// runs again.
     Iproute2,
 }
 
@@ -169,9 +170,9 @@ pub enum LinkLocal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AcceptRa {
-    /// They are.
+    /// It takes them.
     Yes,
-    /// They are not.
+    /// It does not take them.
     #[default]
     No,
 }
@@ -211,7 +212,7 @@ pub struct BridgeFacts {
     pub uplink: String,
     /// The uplink's state: C(up) when something is at its other end.
     pub uplink_state: String,
-    /// The greatest packet.
+    /// MTU of the bridge.
     pub mtu: u32,
     /// The links that it joins.
     pub members: Vec<String>,

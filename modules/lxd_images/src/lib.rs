@@ -17,8 +17,9 @@ use crate::change::Change;
 
 /// Converge the instance images of an offline bundle in the lab's project.
 ///
-/// Every image of the bundle is there under its alias. An image that an earlier bundle had under the same alias goes, unless another
-/// alias leads to it; instances that were made from it do not need it. Without a bundle there is nothing to do: LXD then takes images from their servers.
+/// Every image of the bundle is there under its alias. An image that an earlier bundle had under the same alias is deleted,
+/// unless another alias leads to it. Instances that were made from it do not need it. Without a bundle there is nothing to do:
+/// LXD then takes images from their servers.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LxdImages {
@@ -26,7 +27,7 @@ pub struct LxdImages {
     #[default(names::PROJECT.into())]
     #[schemars(regex(pattern = names::OBJECT), extend("global" = "project_name"))]
     pub project: String,
-    /// Aliases of the images that are wanted; all that the bundle has if there is none.
+    /// Aliases of the images to import. If the list is empty, all images of the bundle are imported.
     #[schemars(inner(length(min = 1)))]
     pub aliases: Vec<String>,
     /// Where the bundle is.

@@ -24,8 +24,8 @@ type Devices = BTreeMap<String, Config>;
 
 /// Converge the profiles of the lab's instances.
 ///
-/// The profiles confine what they are used by: unprivileged, each instance in an id map of its own. An addition may extend a profile
-/// but not change what the lab sets. Keys and devices that neither declares are left alone.
+/// The profiles confine the instances that use them. These are unprivileged, and each has an id map of its own. An addition may
+/// extend a profile but not change what the lab sets. Keys and devices that neither declares are left alone.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 pub struct LxdProfiles {
@@ -82,7 +82,8 @@ pub struct LxdProfiles {
     #[default(120)]
     #[schemars(range(min = 1))]
     pub restart_timeout: u64,
-    /// Folder of the lab's programs and settings on the host, where the kubeconfigs of the clusters are whose nodes are restarted.
+    /// Folder of the lab's programs and settings on the host. The kubeconfigs of the clusters whose nodes are restarted are in
+    /// it.
     #[default(machine::OPT_ROOT.into())]
     #[schemars(extend("global" = "opt_root"))]
     pub opt_root: AbsolutePath,
@@ -95,7 +96,7 @@ pub struct LxdProfiles {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
-    /// The lab's own instance, the bootstrap cluster's.
+    /// Only the lab's own instance, which carries the bootstrap cluster.
     #[default]
     Auto,
     /// The nodes that Cluster API made as well, one by one: the next one follows when all nodes of its cluster are Ready.

@@ -27,7 +27,7 @@ pub(crate) enum Error {
 
 impl Explain for Error {
     fn explain(&self) -> Explanation {
-        const SETTLED: &str = "it was settled when the pool was made; delete the pool and run again, or declare what is there";
+        const SETTLED: &str = "it was set when the pool was made; delete the pool and run again, or declare what is there";
         match self {
             Self::NoSource { .. } => Explanation::new("OPTION_MISSING")
                 .hint("set k8s_lab_storage_source, or config.source of the pool, to a disk by its /dev/disk/by-id name")

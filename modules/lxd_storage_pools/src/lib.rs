@@ -70,7 +70,7 @@ pub struct Pool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// Copies of images and instances in an instant.
+    /// A btrfs filesystem, which copies images and instances at once.
     #[default]
     Btrfs,
     /// A plain folder.

@@ -63,7 +63,7 @@ pub struct PivotClusterctlMove {
     pub target_kubeconfig_path: Option<AbsolutePath>,
     /// Folder of the lab's programs; C(bin) in O(opt_root) if unset.
     pub host_bin_dir: Option<AbsolutePath>,
-    /// clusterctl itself; C(clusterctl) in O(host_bin_dir) if unset.
+    /// Path of clusterctl. If unset, C(clusterctl) in O(host_bin_dir).
     pub clusterctl_path: Option<AbsolutePath>,
     /// Folder of what this step writes: the copy among it, which holds every key of every cluster;
     /// C(etc/pivot_clusterctl_move) in O(opt_root) if unset.
