@@ -32,8 +32,11 @@ impl Client {
             Err(error) if error.is_not_found() => return Ok(Inventory::default()),
             classes => classes?,
         };
-        let kinds: BTreeMap<_, _> =
-            classes.iter().flat_map(|class| templates_of(&class.data)).map(|it| ((it.kind.group.clone(), it.kind.kind.clone()), it.kind)).collect();
+        let kinds: BTreeMap<_, _> = classes
+            .iter()
+            .flat_map(|class| templates_of(&class.data))
+            .map(|it| ((it.kind.group.clone(), it.kind.kind.clone()), it.kind))
+            .collect();
         // Other namespaces may use a class of this one.
         let clusters = self.list(resource::CLUSTER, None).await?;
         let mut templates = Vec::new();
@@ -151,13 +154,20 @@ mod tests {
         let both = vec![class("c-class", "c-1", &["t-1", "t-both"]), class("c-class", "c-2", &["t-2", "t-both"])];
         let templates = ["t-0", "t-1", "t-2", "t-both"].map(|name| template("c-class", name)).to_vec();
         let own = json!({"name": "c-2"});
-        let kept = |names: &[(&str, &str)]| names.iter().map(|(kind, name)| ((*kind).into(), (*name).into())).collect::<BTreeSet<_>>();
+        let kept =
+            |names: &[(&str, &str)]| names.iter().map(|(kind, name)| ((*kind).into(), (*name).into())).collect::<BTreeSet<_>>();
         let current = kept(&[("ClusterClass", "c-2"), (TEMPLATE.kind, "t-2"), (TEMPLATE.kind, "t-both")]);
         let all = ["c-1", "c-2", "t-0", "t-1", "t-2", "t-both"];
         for (case, clusters, kept, goes, expected) in [
             ("the class of before", vec![cluster("ns", "c", &own)], current.clone(), "", vec!["c-1", "t-0", "t-1"]),
             ("a class that is not used yet", vec![], current.clone(), "", vec!["c-1", "t-0", "t-1"]),
-            ("a Cluster that has not followed", vec![cluster("ns", "c", &json!({"name": "c-1"}))], current.clone(), "", vec!["t-0"]),
+            (
+                "a Cluster that has not followed",
+                vec![cluster("ns", "c", &json!({"name": "c-1"}))],
+                current.clone(),
+                "",
+                vec!["t-0"],
+            ),
             (
                 "one of another namespace",
                 vec![cluster("other", "c", &json!({"name": "c-1", "namespace": "ns"}))],
@@ -183,7 +193,11 @@ mod tests {
             clusters: Vec::new(),
             // Another release's class uses a template of this one.
             classes: vec![class("other", "o-1", &["t-1"])],
-            templates: vec![template("c-class", "t-1"), template("other", "o-t"), TEMPLATE.object(Some("ns"), "by-hand", json!({}))],
+            templates: vec![
+                template("c-class", "t-1"),
+                template("other", "o-t"),
+                TEMPLATE.object(Some("ns"), "by-hand", json!({})),
+            ],
         };
         assert_eq!(classes.unused("c-class", &BTreeSet::new(), |_| false), Vec::<&DynamicObject>::new());
     }

@@ -45,7 +45,8 @@ impl<'a> Leftovers<'a> {
         let release = Release::new(client.clone(), &self.step.namespace, &self.step.release);
         let history = release.history().await?;
         let last = history.last().filter(|last| last.status != Status::Uninstalled);
-        let deployed = history.iter().rev().find(|it| it.status == Status::Deployed && Some(it.number) != last.map(|last| last.number));
+        let deployed =
+            history.iter().rev().find(|it| it.status == Status::Deployed && Some(it.number) != last.map(|last| last.number));
         let mut kept = BTreeSet::new();
         for revision in last.into_iter().chain(deployed.filter(|_| last.is_some())) {
             let record = release.record(revision.number).await?;

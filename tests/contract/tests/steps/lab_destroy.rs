@@ -162,7 +162,8 @@ fn cluster_path(name: &str) -> String {
 
 /// The paths of the class that the release of a cluster has made, and of its template.
 fn class_paths(cluster: &str) -> [String; 2] {
-    let path = |kind: &str| kind.rsplit_once('/').map(|(group, plural)| format!("{group}/namespaces/{NAMESPACE}/{plural}/{cluster}-1"));
+    let path =
+        |kind: &str| kind.rsplit_once('/').map(|(group, plural)| format!("{group}/namespaces/{NAMESPACE}/{plural}/{cluster}-1"));
     [CLASSES, TEMPLATES].map(|kind| path(kind).expect("a group and a plural"))
 }
 
