@@ -78,6 +78,20 @@ fn waits_for_the_secret_and_writes_it_for_both() {
     step.run().expect_unchanged();
 }
 
+/// Nobody can tell from two reports that a secret was the same, or try short ones out.
+#[test]
+fn no_two_runs_mark_a_secret_alike() {
+    let (bench, own) = (Bench::with_cluster(), Kubernetes::start(&[]));
+    bench.put_secret(&own.kubeconfig());
+    let marks = || {
+        let text = bench.step().check().expect_changed().json["diff"].to_string();
+        text.split("<redacted:").skip(1).map(|rest| rest[..16].to_owned()).collect::<Vec<_>>()
+    };
+    let (first, second) = (marks(), marks());
+    assert!(!first.is_empty(), "the diff has marks");
+    assert!(first.iter().all(|mark| !second.contains(mark)), "{first:?} and {second:?}");
+}
+
 #[test]
 fn follows_the_secret_and_goes() {
     let (bench, first, second) = (Bench::with_cluster(), Kubernetes::start(&[]), Kubernetes::start(&[]));
