@@ -212,6 +212,24 @@ def test_two_runs_at_once_do_it_once(bare):
     bare.is_settled(direction)
 
 
+@pytest.mark.sweep
+def test_another_run_that_knows_nothing_of_the_move_leaves_it_alone(bare):
+    """From another host there is no record of it, and no lock to wait for: neither of this folder, nor of this step."""
+    direction, before = bare.onward, bare.state()
+    another = {"opt_root": str(bare.folder / "elsewhere"), "host_bin_dir": str(bare.folder / "opt" / "bin")}
+    for pattern, code in [(r"SOURCE PATCH .*/clusters/", "PIVOT_PAUSED_BY_HAND"), (r"TARGET POST .*/machines$", "PIVOT_COPY_LOST")]:
+        bare.gate.arm(bare.stop(direction, pattern, "after"))
+        first = bare.start(direction)
+        assert bare.gate.stopped.wait(180)
+        written = len(bare.gate.journal)
+        refused = bare.run(direction, **another)
+        assert refused.get("code") == code and refused["hints"], refused
+        assert len(bare.gate.journal) == written
+        first.kill()
+        bare.gate.disarm()
+    bare.finish(direction, before)
+
+
 @pytest.mark.every_write
 def test_every_write_of_a_move_can_be_the_last(bare):
     """First how many there are, then each of them, before and after it reached the API server."""
