@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
-use crate::{Client, Error, api_resource, resource};
+use crate::{Client, Error, api_resource, if_there, resource};
 
 /// On an object: Helm's release that made it.
 const RELEASE: &str = "meta.helm.sh/release-name";
@@ -28,10 +28,8 @@ impl Client {
     /// The ClusterClasses of a namespace, and all that is of the same kinds as their templates. Where there is no Cluster API, there
     /// is nothing.
     pub async fn class_inventory(&self, namespace: &str) -> Result<Inventory, Error> {
-        let classes = match self.list_of(&resource::CLUSTER_CLASS.api(), namespace).await {
-            Err(error) if error.is_not_found() => return Ok(Inventory::default()),
-            classes => classes?,
-        };
+        let listed = self.list_of(&resource::CLUSTER_CLASS.api(), namespace).await;
+        let Some(classes) = if_there(listed)? else { return Ok(Inventory::default()) };
         let kinds: BTreeMap<_, _> = classes
             .iter()
             .flat_map(|class| templates_of(&class.data))

@@ -120,7 +120,6 @@ impl<'a> Clusters<'a> {
         match client.find(resource::CLUSTER, namespace, &self.step.target_cluster_name).await {
             Ok(Some(cluster)) => Ok(place == Where::Source || cluster.data.pointer("/spec/paused") != Some(&Value::Bool(true))),
             Ok(None) => Ok(false),
-            Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(self.failed(place, error)),
         }
     }
