@@ -111,12 +111,14 @@ fn clusters_go_with_what_they_leave() {
     let workload = |name: &str| Scope::Workload(of(name));
     let silent = || {
         bent(lab(), |seen| {
-            (seen.management, seen.objects, seen.releases) = (Api::Silent("refused".into()), Vec::new(), Vec::new());
+            (seen.management, seen.objects) = (Api::Silent("refused".into()), Vec::new());
+            (seen.releases, seen.classes) = Default::default();
         })
     };
     let dead = || {
         bent(lab(), |seen| {
-            (seen.management, seen.objects, seen.releases) = (Api::Gone, Vec::new(), Vec::new());
+            (seen.management, seen.objects) = (Api::Gone, Vec::new());
+            (seen.releases, seen.classes) = Default::default();
             seen.instances.retain(|instance| instance.of != Of::Cluster(of("mgmt-1")));
         })
     };
