@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
-use crate::{Client, Error, api_resource, if_there, resource};
+use crate::{Client, Error, ObjectMeta, api_resource, capi::CLUSTER_NAME, if_there, resource};
 
 /// On an object: Helm's release that made it.
 const RELEASE: &str = "meta.helm.sh/release-name";
+
+/// On a template that Cluster API has made for a cluster: what it is a copy of.
+const CLONED_FROM: &str = "cluster.x-k8s.io/cloned-from-name";
 
 /// A reference to a class or to a template: its kind and its name.
 pub type Reference = (String, String);
@@ -61,7 +64,7 @@ impl Inventory {
         let used: BTreeSet<_> = self.clusters.iter().filter(|cluster| !goes(cluster)).filter_map(class_of).collect();
         let is_spent = |object: &&DynamicObject| {
             let is_own = object.metadata.annotations.as_ref().and_then(|notes| notes.get(RELEASE)).is_some_and(|of| of == release);
-            is_own && object.metadata.deletion_timestamp.is_none() && !kept.contains(&reference(object))
+            is_own && !is_of_cluster(object) && object.metadata.deletion_timestamp.is_none() && !kept.contains(&reference(object))
         };
         let (spent, staying): (Vec<_>, Vec<_>) =
             self.classes.iter().partition(|class| is_spent(class) && !used.contains(&named(class)));
@@ -77,6 +80,14 @@ impl Inventory {
 pub fn reference(object: &DynamicObject) -> Reference {
     let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
     (kind, object.metadata.name.clone().unwrap_or_default())
+}
+
+/// Whether an object is a cluster's own. Cluster API copies templates for each cluster, and with them all that Helm has noted on them.
+fn is_of_cluster(object: &DynamicObject) -> bool {
+    let ObjectMeta { labels, annotations, owner_references, .. } = &object.metadata;
+    labels.as_ref().is_some_and(|labels| labels.contains_key(CLUSTER_NAME))
+        || annotations.as_ref().is_some_and(|notes| notes.contains_key(CLONED_FROM))
+        || owner_references.as_ref().is_some_and(|owners| owners.iter().any(|owner| owner.kind != resource::CLUSTER_CLASS.kind))
 }
 
 /// A template that a class refers to.
@@ -183,6 +194,29 @@ mod tests {
             let names: Vec<_> = unused.iter().map(|object| reference(object).1).collect();
             assert_eq!(names, expected, "{case}");
         }
+    }
+
+    #[test]
+    fn what_cluster_api_has_copied_for_a_cluster_stays() {
+        let owned_by = |kind: &str, mut object: DynamicObject| {
+            let owner = json!([{"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": kind, "name": "x", "uid": "x"}]);
+            object.metadata.owner_references = serde_json::from_value(owner).unwrap();
+            object
+        };
+        let mut labelled = template("c-class", "labelled");
+        labelled.metadata.labels = Some([(CLUSTER_NAME.to_owned(), "c".to_owned())].into());
+        let mut cloned = template("c-class", "cloned");
+        cloned.metadata.annotations.as_mut().unwrap().insert(CLONED_FROM.to_owned(), "t".to_owned());
+        let templates = vec![
+            labelled,
+            cloned,
+            owned_by("Cluster", template("c-class", "owned")),
+            owned_by("ClusterClass", template("c-class", "of-the-class")),
+        ];
+        let inventory = Inventory { templates, ..Inventory::default() };
+        let unused = inventory.unused("c-class", &BTreeSet::new(), |_| false);
+        let names: Vec<_> = unused.into_iter().map(|object| reference(object).1).collect();
+        assert_eq!(names, ["of-the-class"]);
     }
 
     #[test]
