@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from control_plane import Kubectl, Step, bundled, running
+from control_plane import Kubectl, Step, bundled, running, written
 
 NUMBERS = itertools.count()
 
@@ -38,11 +38,7 @@ def chart(tmp_path):
         "values.schema.json": '{"properties": {"token": {"type": "string", "writeOnly": true, "pattern": "^[a-z0-9]*$"}}}',
         "templates/all.yaml": TEMPLATE,
     }
-    for name, text in files.items():
-        path = tmp_path / "demo" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "demo"
+    return written(tmp_path / "demo", files)
 
 
 @pytest.fixture

@@ -59,6 +59,15 @@ def running(folder):
         yield kubeconfig
 
 
+def written(folder, files):
+    """The folder, with these files in it."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
 def until(holds, seconds=30):
     """Waits for what cannot be watched from here."""
     deadline = time.monotonic() + seconds

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from control_plane import Step
+from control_plane import Step, written
 
 GROUPS = {"ClusterClass": "cluster.x-k8s.io/v1beta2", "Cluster": "cluster.x-k8s.io/v1beta2", "DemoTemplate": "demo.cluster.x-k8s.io/v1"}
 
@@ -47,11 +47,8 @@ def kinds(kubectl):
 
 @pytest.fixture
 def chart(tmp_path):
-    for name, text in {"Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.0.0\n", "templates/all.yaml": TEMPLATES}.items():
-        path = tmp_path / "demo" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "demo"
+    files = {"Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.0.0\n", "templates/all.yaml": TEMPLATES}
+    return written(tmp_path / "demo", files)
 
 
 @pytest.fixture

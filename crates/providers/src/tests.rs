@@ -7,10 +7,21 @@ use cluster::{
 use converge::{AbsolutePath, Failure};
 use serde_json::{Value, json};
 
-use crate::{ExtraProvider, Installation, Installer, Live, Options, Sources};
+use crate::{ExtraProvider, Installer, Live, Options, Sources};
 
 fn options() -> Options {
     Options::default()
+}
+
+/// What is done on a cluster like this to have what the defaults ask for, or why it is refused.
+fn planned(live: &Live) -> String {
+    let (options, sources) = (options(), Sources::default());
+    let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
+    let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
+    match (Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience }).plan(live) {
+        Ok(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Err(error) => Failure::from(error).to_string(),
+    }
 }
 
 #[test]
@@ -57,20 +68,8 @@ fn init_runs_for_what_is_missing_and_never_over_another_version() {
             "PROVIDER_TWICE: clusterctl's inventory has cluster-api more than once",
         ),
     ] {
-        let (options, sources) = (options(), Sources::default());
-        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
-        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
-        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
-        let said = match installer.plan(&Live { providers: live, ..Live::default() }) {
-            Ok(changes) => said(&changes),
-            Err(error) => Failure::from(error).to_string(),
-        };
-        assert_eq!(said, expected, "{case}");
+        assert_eq!(planned(&Live { providers: live, ..Live::default() }), expected, "{case}");
     }
-}
-
-fn said(changes: &[Installation]) -> String {
-    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[test]
@@ -94,15 +93,7 @@ fn what_is_in_the_inventory_and_gone_is_installed_again() {
             "run clusterctl init for cluster-api v1.12.5, and again for bootstrap-kubeadm v1.12.5, whose Deployment is gone",
         ),
     ] {
-        let (options, sources) = (options(), Sources::default());
-        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
-        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
-        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
-        let said = match installer.plan(&Live { providers, gone, ..Live::default() }) {
-            Ok(changes) => said(&changes),
-            Err(error) => Failure::from(error).to_string(),
-        };
-        assert_eq!(said, expected, "{case}");
+        assert_eq!(planned(&Live { providers, gone, ..Live::default() }), expected, "{case}");
     }
 }
 
@@ -136,12 +127,8 @@ fn a_cert_manager_that_is_not_whole_is_installed_again() {
              lacks Deployment cert-manager",
         ),
     ] {
-        let (options, sources) = (options(), Sources::default());
-        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
-        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
-        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
         let live = Live { providers, gone, cert_manager: lacking(&cert_manager), ..Live::default() };
-        assert_eq!(said(&installer.plan(&live).unwrap()), expected, "{case}");
+        assert_eq!(planned(&live), expected, "{case}");
     }
 }
 
@@ -155,13 +142,9 @@ fn the_infrastructure_provider_is_told_what_its_server_can_bear() {
         ("one that cannot, and somebody who wants more", Some(1), "--concurrency=5", format!("{told} 5, as LXD 5.0 needs")),
         ("one that was told", Some(1), "--v=2 --concurrency=1", String::new()),
     ] {
-        let (options, sources) = (options(), Sources::default());
-        let clusterctl = Clusterctl { program: "x".into(), config: "x".into(), home: "x".into(), github_token: None, lock: None };
-        let (kubeconfig, patience) = ("x".into(), Duration::ZERO);
         let arguments = arguments.split(' ').map(str::to_owned).collect();
-        let live = Live { providers: options.wanted().to_vec(), arguments, concurrency, ..Live::default() };
-        let installer = Installer { options: &options, sources: &sources, clusterctl, kubeconfig, patience };
-        assert_eq!(said(&installer.plan(&live).unwrap()), expected, "{case}");
+        let live = Live { providers: options().wanted().to_vec(), arguments, concurrency, ..Live::default() };
+        assert_eq!(planned(&live), expected, "{case}");
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::trial::{self, Fault};
 use contract::{Backend, Kubernetes, Lxd, Step, Substrate};
@@ -363,7 +363,9 @@ fn does_not_wait_for_an_instance_that_has_stopped() {
     drift(&substrate);
     lxd.scripted().into_iter().for_each(|scripted| scripted.delay_addresses(None));
     let running = substrate.profiles().args(json!({"restart_timeout": 600})).spawn();
+    let deadline = Instant::now() + Duration::from_secs(60);
     while process(&substrate, "boot") == old {
+        assert!(Instant::now() < deadline, "the instance is restarted");
         thread::sleep(Duration::from_millis(20));
     }
     substrate.write("PUT", "instances/boot/state", &json!({"action": "stop", "timeout": 30}));
