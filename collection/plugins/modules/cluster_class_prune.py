@@ -25,6 +25,7 @@ description:
     it, its last revision does not have it, no Cluster of any namespace uses the
     class, and no class that stays refers to the template.
   - If the release was uninstalled, all its objects count as left.
+  - The copies of templates that Cluster API makes for each cluster stay.
 version_added: "0.1.0"
 author: k8slab.capi contributors (@k8slab)
 options:

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
-use crate::{Client, Error, ObjectMeta, api_resource, capi::CLUSTER_NAME, if_there, resource};
+use crate::{Client, Error, ObjectMeta, api_resource, capi::CLUSTER_NAME, client, if_there, resource};
 
 /// On an object: Helm's release that made it.
 const RELEASE: &str = "meta.helm.sh/release-name";
@@ -49,10 +49,8 @@ impl Client {
 
     /// Deletes a class or a template, if it is still that one.
     pub async fn delete_unused(&self, object: &DynamicObject) -> Result<(), Error> {
-        let types = object.types.clone().unwrap_or_default();
-        let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::NotFound { what: error.to_string() })?;
         let (namespace, name) = named(object);
-        self.delete_of(&ApiResource::from_gvk(&kind), &namespace, &name, object.metadata.uid.as_deref().unwrap_or_default()).await
+        self.delete_of(&client::kind_of(object)?, &namespace, &name, object.metadata.uid.as_deref().unwrap_or_default()).await
     }
 }
 
@@ -80,6 +78,13 @@ impl Inventory {
 pub fn reference(object: &DynamicObject) -> Reference {
     let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
     (kind, object.metadata.name.clone().unwrap_or_default())
+}
+
+/// The same in words.
+#[must_use]
+pub fn label(object: &DynamicObject) -> String {
+    let (kind, name) = reference(object);
+    format!("{kind} {name}")
 }
 
 /// Whether an object is a cluster's own. Cluster API copies templates for each cluster, and with them all that Helm has noted on them.

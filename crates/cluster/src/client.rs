@@ -137,10 +137,9 @@ impl Client {
     }
 
     async fn patch(&self, object: &DynamicObject, how: &PatchParams) -> Result<DynamicObject, Error> {
-        let types = object.types.clone().unwrap_or_default();
-        let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::NotFound { what: error.to_string() })?;
+        let kind = kind_of(object)?;
         let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref().unwrap_or_default());
-        let objects = api(&self.api, &ApiResource::from_gvk(&kind), namespace);
+        let objects = api(&self.api, &kind, namespace);
         self.answer(&what(&kind.kind, namespace, name), objects.patch(name, how, &Patch::Apply(object))).await
     }
 
@@ -182,6 +181,13 @@ pub(crate) fn api(client: &kube::Client, resource: &ApiResource, namespace: Opti
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
         None => Api::all_with(client.clone(), resource),
     }
+}
+
+/// What an object says that it is.
+pub(crate) fn kind_of(object: &DynamicObject) -> Result<ApiResource, Error> {
+    let types = object.types.clone().unwrap_or_default();
+    let kind = GroupVersionKind::try_from(&types).map_err(|error| Error::NotFound { what: error.to_string() })?;
+    Ok(ApiResource::from_gvk(&kind))
 }
 
 /// An object as a person names it.

@@ -5,6 +5,9 @@ use std::{env, fs::File, path::PathBuf, sync::Arc, time::Duration};
 use converge::{Explain, Explanation, Secret};
 use host::{CommandError, Root};
 
+/// In whose name clusterctl sets fields, as API servers write it down.
+pub const FIELD_MANAGER: &str = "clusterctl";
+
 /// The external program, and what it works with.
 #[derive(Clone, Debug)]
 pub struct Clusterctl {

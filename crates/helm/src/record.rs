@@ -255,6 +255,17 @@ impl Release {
         Record::parse(data).map_err(|reason| unreadable(&reason))
     }
 
+    /// The record of the last revision, unless it was removed, and of the one that was deployed before it. A request each.
+    pub async fn standing(&self, history: &[Revision]) -> Result<(Option<Record>, Option<Record>), Error> {
+        let Some(last) = history.last().filter(|last| last.status != Status::Uninstalled) else { return Ok((None, None)) };
+        let earlier = history.iter().rev().find(|it| it.status == Status::Deployed && it.number != last.number);
+        let deployed = match earlier {
+            Some(earlier) => Some(self.record(earlier.number).await?),
+            None => None,
+        };
+        Ok((Some(self.record(last.number).await?), deployed))
+    }
+
     /// Notes on a record that the revision's objects have been seen rolled out.
     pub async fn mark_rolled_out(&self, revision: u64) -> Result<(), Error> {
         let mark = json!({"metadata": {"annotations": {ROLLED_OUT: "true"}}});

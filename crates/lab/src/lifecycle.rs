@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use converge::{Explain, Explanation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,20 @@ pub enum Phase {
     Pivoted,
     /// The bootstrap instance is gone.
     Cleaned,
+}
+
+/// Why nothing is done on a cluster while Cluster API's objects are on their way to another one.
+#[derive(Debug, thiserror::Error)]
+#[error("Cluster API's objects are being moved to another cluster; {refused} until that is verified")]
+pub struct PivotOpen {
+    /// What is refused, as the middle of a sentence.
+    pub refused: &'static str,
+}
+
+impl Explain for PivotOpen {
+    fn explain(&self) -> Explanation {
+        Explanation::new("PIVOT_OPEN").hint("run the role pivot_clusterctl_move again; it goes on where it stopped")
+    }
 }
 
 impl Phase {

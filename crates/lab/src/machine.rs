@@ -17,6 +17,12 @@ pub const PIVOT: &str = "etc/pivot_clusterctl_move";
 /// There while such a move is open, in the folder [`PIVOT`]: until it is verified, Helm must not run on either cluster.
 pub const OPEN_PIVOT: &str = "open";
 
+/// The same, below the folder of the lab's programs and settings.
+#[must_use]
+pub fn open_pivot(opt_root: &Path) -> PathBuf {
+    opt_root.join(PIVOT).join(OPEN_PIVOT)
+}
+
 /// Certificate and key of the infrastructure provider, in that folder.
 pub const PROVIDER_KEYS: &str = "etc/bootstrap_capn_secret";
 /// The kubeconfigs of clusters that Cluster API made, in that folder: a folder for each namespace.

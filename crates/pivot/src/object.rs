@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use cluster::{DynamicObject, FIELD_MANAGER};
+use cluster::{DynamicObject, FIELD_MANAGER, clusterctl};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub const MOVES_WITH_ITS_OWN: &str = "clusterctl.cluster.x-k8s.io/move-hierarchy
 /// On an object: nothing reconciles it. Its value does not matter.
 pub const PAUSED: &str = "cluster.x-k8s.io/paused";
 /// Who pauses objects for a move, as API servers write it down: clusterctl, and the steps themselves.
-const MOVERS: [&str; 2] = ["clusterctl", FIELD_MANAGER];
+const MOVERS: [&str; 2] = [clusterctl::FIELD_MANAGER, FIELD_MANAGER];
 /// The group of what machines start with.
 const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io/";
 /// Cluster API's own group.

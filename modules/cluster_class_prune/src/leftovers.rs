@@ -7,12 +7,12 @@ use cluster::{
     class::{self, Inventory, Reference},
 };
 use converge::{Failure, Section};
-use helm::{Release, Status};
-use lab::machine;
+use helm::Release;
+use lab::{lifecycle::PivotOpen, machine};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::{ClusterClassPrune, error::Error};
+use crate::ClusterClassPrune;
 
 pub(crate) struct Leftovers<'a> {
     step: &'a ClusterClassPrune,
@@ -43,16 +43,9 @@ impl<'a> Leftovers<'a> {
     /// there was before counts, too.
     async fn kept(&self, client: &Client) -> Result<BTreeSet<Reference>, Failure> {
         let release = Release::new(client.clone(), &self.step.namespace, &self.step.release);
-        let history = release.history().await?;
-        let last = history.last().filter(|last| last.status != Status::Uninstalled);
-        let deployed =
-            history.iter().rev().find(|it| it.status == Status::Deployed && Some(it.number) != last.map(|last| last.number));
-        let mut kept = BTreeSet::new();
-        for revision in last.into_iter().chain(deployed.filter(|_| last.is_some())) {
-            let record = release.record(revision.number).await?;
-            kept.extend(helm::objects(&record.manifest).into_iter().map(|object| (object.kind, object.metadata.name)));
-        }
-        Ok(kept)
+        let (last, deployed) = release.standing(&release.history().await?).await?;
+        let objects = last.into_iter().chain(deployed).flat_map(|record| helm::objects(&record.manifest));
+        Ok(objects.map(|object| (object.kind, object.metadata.name)).collect())
     }
 }
 
@@ -66,14 +59,14 @@ impl Section for Leftovers<'_> {
         // The classes first: one that comes with a revision meanwhile is then not among them.
         let inventory = client.class_inventory(&self.step.namespace).await?;
         let kept = self.kept(client).await?;
-        let pivot_is_open = self.step.opt_root.join(machine::PIVOT).join(machine::OPEN_PIVOT).exists();
+        let pivot_is_open = machine::open_pivot(&self.step.opt_root).exists();
         Ok(Live { inventory, kept, pivot_is_open })
     }
 
     fn plan(&self, live: &Live) -> Result<Vec<Change>, Failure> {
         let unused = live.inventory.unused(&self.step.release, &live.kept, |_| false);
         if live.pivot_is_open && !unused.is_empty() {
-            return Err(Error::PivotOpen.into());
+            return Err(PivotOpen { refused: "none of them may be deleted" }.into());
         }
         Ok(unused.into_iter().cloned().map(Change).collect())
     }
@@ -86,8 +79,7 @@ impl Section for Leftovers<'_> {
 impl Change {
     /// The kind and the name.
     pub(crate) fn label(&self) -> String {
-        let (kind, name) = class::reference(&self.0);
-        format!("{kind} {name}")
+        class::label(&self.0)
     }
 }
 

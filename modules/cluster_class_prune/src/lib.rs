@@ -2,7 +2,6 @@
 //!
 //! Nothing that a Cluster is made of is touched: not the class that it uses, and not a template that a class refers to which stays.
 
-mod error;
 mod leftovers;
 
 use ansible::{Run, Step};
@@ -21,7 +20,7 @@ use crate::leftovers::Leftovers;
 ///
 /// An object is deleted only if Helm's annotations say that the release has made it, its last revision does not have it, no Cluster of
 /// any namespace uses the class, and no class that stays refers to the template. If the release was uninstalled, all its objects count
-/// as left.
+/// as left. The copies of templates that Cluster API makes for each cluster stay.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, SmartDefault)]
 #[serde(default)]
 #[schemars(extend("required" = ["release", "kubeconfig_path"]))]

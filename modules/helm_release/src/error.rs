@@ -13,8 +13,6 @@ pub(crate) enum Error {
     ChartVersion { chart: String, live: String, wanted: String },
     #[error("there is no folder to try the chart in")]
     Scratch(#[source] io::Error),
-    #[error("Cluster API's objects are being moved to another cluster; Helm must not run until that is verified")]
-    PivotOpen,
 }
 
 impl Explain for Error {
@@ -26,9 +24,6 @@ impl Explain for Error {
                 Explanation::new("CHART_VERSION").hint("set the version that the chart has, or leave it out")
             }
             Self::Scratch(_) => Explanation::new("FILE_IO").hint("look whether /tmp can be written to, and has room"),
-            Self::PivotOpen => {
-                Explanation::new("PIVOT_OPEN").hint("run the role pivot_clusterctl_move again; it goes on where it stopped")
-            }
         }
     }
 }

@@ -206,7 +206,7 @@ impl HelmRelease {
     }
 
     fn pivot_is_open(&self) -> bool {
-        self.opt_root.join(machine::PIVOT).join(machine::OPEN_PIVOT).exists()
+        machine::open_pivot(&self.opt_root).exists()
     }
 }
 

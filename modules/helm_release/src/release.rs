@@ -8,20 +8,18 @@ use std::{
     time::Duration,
 };
 
-use cluster::{Condition, Kubeconfig};
+use cluster::{Condition, Kubeconfig, clusterctl};
 use converge::{Failure, Wait};
 use helm::{
     Chart, Error as HelmError, Helm, Hold, Inputs, Record, Recovery, Release, Revision, Secrets, Source, Status, Target, Upgrade,
     gate,
 };
+use lab::lifecycle::PivotOpen;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::{HelmRelease, ReleaseFacts, State, TakeOver, error::Error};
-
-/// The manager of fields whose objects were moved from another cluster.
-const MOVER: &str = "clusterctl";
 
 /// How long webhooks that are only just starting may take, beyond what one run of Helm's may.
 const WEBHOOKS: Duration = Duration::from_secs(60);
@@ -225,7 +223,7 @@ impl<'a> Section<'a> {
         let ended = attempt(self.step.take_over == TakeOver::Always).await;
         let is_moved = |error: &HelmError| {
             let managers = error.managers();
-            !managers.is_empty() && managers.iter().all(|manager| *manager == MOVER)
+            !managers.is_empty() && managers.iter().all(|manager| *manager == clusterctl::FIELD_MANAGER)
         };
         match ended {
             Err(error) if self.step.take_over == TakeOver::Moved && is_moved(&error) => Ok(attempt(true).await?),
@@ -340,14 +338,8 @@ impl converge::Section for Section<'_> {
     async fn observe(&self) -> Result<Live, Failure> {
         let release = self.release().await?;
         let history = release.history().await?;
-        let mut live = Live { pivot_is_open: self.step.pivot_is_open(), history, ..Live::default() };
-        if let Some(last) = live.history.last().filter(|last| last.status != Status::Uninstalled) {
-            live.last = Some(release.record(last.number).await?);
-            let earlier = live.history.iter().rev().find(|it| it.status == Status::Deployed && it.number != last.number);
-            if let Some(earlier) = earlier {
-                live.deployed = Some(release.record(earlier.number).await?);
-            }
-        }
+        let (last, deployed) = release.standing(&history).await?;
+        let mut live = Live { history, last, deployed, pivot_is_open: self.step.pivot_is_open(), objects: None };
         if !self.plan(&live)?.is_empty() {
             Helm::look(&self.step.helm_path())?;
             live.objects = self.foresee(&live).await?;
@@ -363,7 +355,7 @@ impl converge::Section for Section<'_> {
             (State::Absent, Some(last)) => vec![Act::Uninstall { is_whole: Recovery::of(last).is_none() }],
         };
         if live.pivot_is_open && !acts.is_empty() {
-            return Err(Error::PivotOpen.into());
+            return Err(PivotOpen { refused: "Helm must not run" }.into());
         }
         let change = |act| {
             let (before, after) = self.sides(&act, live);

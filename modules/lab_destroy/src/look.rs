@@ -38,7 +38,7 @@ pub(crate) async fn look(step: &LabDestroy) -> Result<Seen, Failure> {
         ports,
         kubeconfigs: kubeconfigs(step)?,
         bootstrap_files: existing([step.bootstrap_kubeconfig()]),
-        is_pivot_open: pivot.join(machine::OPEN_PIVOT).exists(),
+        is_pivot_open: machine::open_pivot(&step.opt_root).exists(),
         pivot_files: existing([pivot]),
         phase: project.as_ref().and_then(|project| project.config.get(PHASE_KEY).cloned()),
         substrate: step.substrate(project.as_ref(), foreign_forwards).await?,
@@ -130,8 +130,7 @@ async fn classes(client: &cluster::Client, clusters: &[ClusterName]) -> Result<V
     for cluster in clusters {
         let (live, release) = (client.class_inventory(&cluster.namespace).await?, class_release(cluster));
         let goes = |object: &cluster::DynamicObject| clusters.iter().any(|of| is_object_of(object, of));
-        let unused = live.unused(&release, &BTreeSet::new(), goes).into_iter().map(class::reference);
-        let objects: Vec<_> = unused.map(|(kind, name)| format!("{kind} {name}")).collect();
+        let objects: Vec<_> = live.unused(&release, &BTreeSet::new(), goes).into_iter().map(class::label).collect();
         if !objects.is_empty() {
             found.push((cluster.clone(), release, objects));
         }

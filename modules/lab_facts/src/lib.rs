@@ -162,7 +162,7 @@ impl LabFacts {
             bootstrap_kubeconfig: self.kubeconfig_path.as_ref().map_or_else(bootstrap, |path| path.to_path_buf()),
             management_kubeconfig: machine::cluster_kubeconfig(&self.opt_root, namespace, name),
             management_cluster: (namespace.clone(), name.clone()),
-            open_pivot: self.opt_root.join(machine::PIVOT).join(machine::OPEN_PIVOT),
+            open_pivot: machine::open_pivot(&self.opt_root),
         }
     }
 }

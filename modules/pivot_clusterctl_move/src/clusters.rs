@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell as Once, collections::BTreeMap, fs::File, path::PathBuf, sync::Arc, time::Duration};
 
-use cluster::{Client, Clusterctl, Kubeconfig, api_resource, clusterctl, resource};
+use cluster::{Client, Clusterctl, Kubeconfig, api_resource, clusterctl, if_there, resource};
 use converge::{Explain as _, Failure, Wait};
 use lab::{capi, lifecycle::Phase};
 use lxd::{Instance, Project, Tagged};
@@ -230,10 +230,8 @@ impl<'a> Clusters<'a> {
 
     async fn merge(&self, place: Where, handle: &Handle, patch: &Value) -> Result<(), Failure> {
         let (client, key) = (self.client(place).await?, &handle.key);
-        match client.merge_of(&kind(handle), &key.namespace, &key.name, patch).await {
-            Err(error) if error.is_not_found() => Ok(()),
-            done => Ok(done.map_err(|source| self.failed(place, source))?),
-        }
+        let merged = if_there(client.merge_of(&kind(handle), &key.namespace, &key.name, patch).await);
+        Ok(merged.map(drop).map_err(|source| self.failed(place, source))?)
     }
 }
 
