@@ -196,8 +196,12 @@ impl Step for ClusterPublish {
             run.section(&Forwards(self)).await?;
             run.section(&Proxies(self)).await?;
         }
+        // First, since it may be why nothing answers.
+        if let Some(warning) = host::forwarding::dropped(&host::Root::default()).await {
+            run.warn(warning);
+        }
         let Some((facts, warnings)) = run.verify(published::facts(self)).await? else { return Ok(None) };
-        for warning in warnings.into_iter().chain(host::forwarding::dropped(&host::Root::default()).await) {
+        for warning in warnings {
             run.warn(warning);
         }
         Ok(Some(facts))

@@ -13,6 +13,7 @@
 
 mod authority;
 mod disk;
+mod docker;
 pub mod image;
 mod impostor;
 mod inside;
@@ -33,6 +34,7 @@ mod web;
 
 pub use authority::SelfSigned;
 pub use disk::{Disk, Mounted};
+pub use docker::Docker;
 pub use impostor::{Impostor, Speech};
 pub use inside::listen_inside;
 pub use kubernetes::{Kubernetes, Stumble};

@@ -17,12 +17,13 @@ pub struct Step {
     options: Map<String, Value>,
     environment: Vec<(OsString, OsString)>,
     user: Option<u32>,
+    preparation: Option<&'static str>,
 }
 
 impl Step {
     /// The step `name` with its defaults.
     pub fn new(name: &'static str) -> Self {
-        Self { name, options: Map::new(), environment: Vec::new(), user: None }
+        Self { name, options: Map::new(), environment: Vec::new(), user: None, preparation: None }
     }
 
     /// Sets options; later ones win.
@@ -46,6 +47,12 @@ impl Step {
     /// Runs as another user.
     pub fn user(mut self, uid: u32) -> Self {
         self.user = Some(uid);
+        self
+    }
+
+    /// Has a shell prepare the mounts that the step sees, and nobody else.
+    pub fn prepared_by(mut self, script: &'static str) -> Self {
+        self.preparation = Some(script);
         self
     }
 
@@ -96,7 +103,14 @@ impl Step {
         std::os::unix::fs::symlink(binary(self.name), &program).expect("put the step into the call's folder");
         let arguments = folder.path().join("args");
         write_arguments(&arguments, &self.arguments(check, folder.path()));
-        let mut command = Command::new(program);
+        let mut command = match self.preparation {
+            None => Command::new(program),
+            Some(script) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c"]).arg(format!("{script} && exec \"$0\" \"$@\"")).arg(program);
+                command
+            }
+        };
         command.arg(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(self.environment.iter().cloned());
         if let Some(user) = self.user {

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use contract::trial;
-use contract::{Kubernetes, Lxd, Outcome, Step, Substrate, listen_inside};
+use contract::{Docker, Kubernetes, Lxd, Outcome, Step, Substrate, listen_inside};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,6 +19,7 @@ contract::on_every_lxd!(
     publishes_at_both_families,
     leaves_forwards_of_others_alone,
     refuses_a_port_that_is_taken,
+    says_when_docker_drops,
     needs_a_load_balancer,
     reads_the_port_of_the_cluster,
     obeys_the_project,
@@ -217,6 +218,18 @@ fn leaves_forwards_of_others_alone(lxd: &Lxd) {
     assert_eq!(site.ports(), ["8080 ".to_owned(), own.clone(), own]);
     trial::foresees_and_does(lxd, &site.absent());
     assert_eq!(site.forwards(), before, "what was there before is there as it was");
+}
+
+fn says_when_docker_drops(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.balancer(CLUSTER, "lb");
+    let docker = Docker::start();
+    let step = docker.host(site.step().args(json!({"wait_timeout": 1})));
+    // Nothing answers behind the load balancer: the run fails, and says what may be the reason.
+    for outcome in [step.check(), step.run()] {
+        let warnings = outcome.json["warnings"].to_string();
+        assert!(warnings.contains("FORWARD chain to DROP"), "{:#}", outcome.json);
+    }
 }
 
 fn refuses_a_port_that_is_taken(lxd: &Lxd) {

@@ -1,7 +1,7 @@
 //! `lxd_network_int_managed` against every LXD.
 
 use contract::trial::{self, Fault};
-use contract::{Lxd, Step};
+use contract::{Docker, Lxd, Step};
 use serde_json::{Value, json};
 
 contract::on_every_lxd!(
@@ -11,6 +11,7 @@ contract::on_every_lxd!(
     takes_back_what_is_withdrawn,
     respects_interfaces_of_the_host,
     is_overtaken_by_somebody_else,
+    says_when_docker_drops,
     needs_lxd,
     names_bad_options,
     goes_on_after_faults,
@@ -92,6 +93,17 @@ fn takes_back_what_is_withdrawn(lxd: &Lxd) {
     trial::changes_nothing(lxd, &with(lxd, &more));
     trial::foresees_and_does(lxd, &step(lxd));
     trial::changes_nothing(lxd, &step(lxd));
+}
+
+fn says_when_docker_drops(lxd: &Lxd) {
+    let docker = Docker::start();
+    let step = docker.host(step(lxd));
+    for outcome in [step.check(), step.run(), step.run()] {
+        let warnings = outcome.ok().json["warnings"].to_string();
+        assert!(warnings.contains("FORWARD chain to DROP"), "{warnings}");
+    }
+    docker.set_policy("ACCEPT");
+    assert_eq!(step.run().expect_unchanged().json["warnings"], Value::Null);
 }
 
 fn respects_interfaces_of_the_host(lxd: &Lxd) {

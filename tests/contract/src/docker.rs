@@ -1,0 +1,38 @@
+//! A host on which Docker has been started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use crate::Step;
+
+/// Docker's mark, which only the step sees: in a mount namespace of its own.
+const SOCKET: &str = "mount -t tmpfs none /run && touch /run/docker.sock";
+
+/// Docker, which has the host drop what it does not forward itself.
+pub struct Docker {
+    programs: TempDir,
+}
+
+impl Docker {
+    /// Docker as it is after it was started.
+    pub fn start() -> Self {
+        let docker = Self { programs: TempDir::with_prefix("docker-").expect("make a folder for iptables") };
+        docker.set_policy("DROP");
+        docker
+    }
+
+    /// What becomes of packets that no rule is about.
+    pub fn set_policy(&self, policy: &str) {
+        let iptables = self.programs.path().join("iptables");
+        fs::write(&iptables, format!("#!/bin/sh\necho '-P FORWARD {policy}'\n")).expect("write iptables");
+        fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755)).expect("let iptables be executed");
+    }
+
+    /// The step on this host.
+    pub fn host(&self, step: Step) -> Step {
+        let path = std::env::var("PATH").unwrap_or_default();
+        step.env("PATH", format!("{}:{path}", self.programs.path().display())).prepared_by(SOCKET)
+    }
+}
