@@ -304,7 +304,7 @@ yaml.SafeDumper.add_representer(Vault, lambda dumper, text: dumper.represent_sca
 class TestSummary:
     def test_lists_phases_steps_and_long_stages(self, play):
         other = {"k8slab.capi.lxd_storage_pools": {}}
-        failing = step(answer={"failed": True})
+        failing = step(answer={"failed": True, "msg": "no pool of that name", "hints": ["name one"]})
         played = play(step(answer=ANSWER), other, failing, ANSIBLE_CALLBACKS_ENABLED="k8slab.capi.summary")
         summary = [line.split() for line in played.stdout.partition("\nSTEPS ")[2].splitlines()[1:]]
         rows = [(row[0], *row[3:]) for row in summary]
@@ -314,6 +314,8 @@ class TestSummary:
             ("image",),
             ("lxd_storage_pools", "ok"),
             ("lxd_project", "failed"),
+            ("no", "that", "name"),
+            ("name",),
             ("whole", "s"),
         ]
 

@@ -122,7 +122,7 @@ class Lab:
                         self.lxd.delete(f"{kind}/{found[key]}", project=self.project)
             self.lxd.delete(f"projects/{self.project}")
         if self.find_network():
-            _drop_firewall_rules(self.network)
+            drop_firewall_rules(self.network)
             self.lxd.delete(f"networks/{self.network}")
         self.lxd.delete(f"storage-pools/{self.pool}")
         self.loop_file.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _without(value, prefixes):
     return value
 
 
-def _drop_firewall_rules(network):
+def drop_firewall_rules(network):
     """LXD 5.0 deletes a chain that its own rules still refer to, and leaves the network half-deleted when that fails."""
     for program in ("iptables", "ip6tables"):
         for table in ("filter", "nat", "mangle"):

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author: k8slab.capi contributors (@k8slab)
 description:
   - After the play recap, lists every play that ran steps of this collection with its seconds, and below it the steps with theirs,
-    whether they changed anything, and their stages that took a second or longer. Then come the parts of the lab that are stand-ins, and
-    last the clusters of the lab with what leads to them.
+    whether they changed anything, why they failed, and their stages that took a second or longer. Then come the parts of the lab that
+    are stand-ins, and last the clusters of the lab with what leads to them.
   - A play is a phase of the lab in the playbooks of this collection; in a playbook of one's own it is what its author makes of it.
 requirements:
   - Has to be enabled, with C(callbacks_enabled=k8slab.capi.summary) in C(ansible.cfg) or C(ANSIBLE_CALLBACKS_ENABLED=k8slab.capi.summary) in
@@ -38,6 +38,7 @@ class Step:
     outcome: str
     stages: list
     standins: dict
+    failures: list
 
 
 @dataclasses.dataclass
@@ -92,6 +93,8 @@ class CallbackModule(CallbackBase):
                 for stage in step.stages:
                     if stage["seconds"] >= NOTEWORTHY_SECONDS:
                         self._line(f"    {stage['name']}", stage["seconds"])
+                for line in step.failures:
+                    self._display.display(f"    {line}")
         self._line("whole run", self._phases[-1].ended - self._phases[0].started)
         standins = {name: instead for phase in phases for step in phase.steps for name, instead in step.standins.items()}
         for name, instead in sorted(standins.items()):
@@ -128,11 +131,12 @@ class CallbackModule(CallbackBase):
         runs = result._result.get("results") or [result._result]
         stages = [stage for run in runs for stage in run.get("stages", [])]
         standins = {name: instead for run in runs for name, instead in run.get("standins", {}).items()}
+        failures = [line for run in runs if run.get("failed") for line in (run.get("msg"), *run.get("hints", ())) if line]
         for run in runs:
             if name == "lab_plan":
                 self._clusters, self._programs = run.get("clusters", []), run.get("programs", "")
             self._urls.update({run["port"]: published["url"] for published in run.get("published") or []})
-        self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins))
+        self._phases[-1].steps.append(Step(name, host, seconds, outcome, stages, standins, failures))
 
     def _end_phase(self):
         if self._phases:
