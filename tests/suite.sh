@@ -26,17 +26,34 @@ tarball() {
     printf 'dist/k8slab-capi-%s.tar.gz\n' "$version"
 }
 
-# The oldest ansible-core that the collection supports.
-# shellcheck disable=SC2034 # whoever sources this file uses it
-oldest_core=2.16.19
+# The oldest ansible-core that the collection supports, and the newest that there is.
+# shellcheck disable=SC2034 # whoever sources this file uses them
+oldest_core=2.16.19 newest_core=2.21.5
 
 # core VERSION: a virtual environment with this ansible-core, made once.
 core() {
-    local version=$1 folder=target/ansible-core-$1
+    local version=$1 folder=target/ansible-core-$1 python=.venv/bin/python
     if [[ ! -x $folder/bin/pytest ]]; then
-        "${PYTHON:-.venv/bin/python}" -m venv --clear "$folder" >&2
-        "$folder/bin/pip" install --quiet --disable-pip-version-check "ansible-core==$version" \
+        # Python 3.11 is too old for what follows 2.19.
+        [[ $(printf '%s\n' 2.20 "$version" | sort --version-sort | head -n 1) != 2.20 ]] || python=$(python_of_trixie)
+        "$python" -m venv --clear --without-pip "$folder" >&2
+        .venv/bin/pip --python "$folder/bin/python" install --quiet --disable-pip-version-check "ansible-core==$version" \
             "pytest==$(sed -n 's/^pytest==//p' embedded/requirements-test.txt)" >&2
     fi
     printf '%s\n' "$folder"
+}
+
+# Debian 13's Python with that release's own libraries, made once.
+python_of_trixie() {
+    local folder=$PWD/target/trixie
+    local libraries=$folder/usr/lib/x86_64-linux-gnu
+    if [[ ! -d $folder ]]; then
+        command -v patchelf >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes install patchelf >/dev/null
+        rm -rf "$folder.half"
+        mmdebstrap --quiet --mode=root --variant=extract --include=python3.13 trixie "$folder.half" >&2
+        patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$libraries" \
+            "$folder.half/usr/bin/python3.13"
+        mv "$folder.half" "$folder"
+    fi
+    printf '%s\n' "$folder/usr/bin/python3.13"
 }

@@ -13,9 +13,9 @@ INSTALL_PIP = 'import ensurepip\n\nensurepip._main(["--default-pip"])\n'
 
 
 @pytest.fixture(scope="module")
-def tools(request):
-    """The environment that holds the linters beside its ansible-core."""
-    return Core(request.config.getoption("core")[0])
+def tools():
+    """The environment that holds the linters beside the lab's ansible-core."""
+    return Core(Path(sys.prefix))
 
 
 @pytest.fixture(scope="module")

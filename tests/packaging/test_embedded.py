@@ -1,7 +1,9 @@
 """How `make lab` tells arguments that only ask from those that change the machine, by the ansible-core that it uses."""
 
 import fcntl
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -56,6 +58,35 @@ def test_two_runs_do_not_meet(tmp_path):
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "another make lab or make destroy is at work here" in refused.stderr
     assert (run().returncode, run().stdout) == (0, "alone\n")
+
+
+def test_no_package_is_installed_before_it_is_known_what_is_asked(tmp_path):
+    shutil.copytree("embedded", tmp_path / "embedded")
+    environment = tmp_path / "embedded/environment.sh"
+    environment.write_text(environment.read_text().replace("/run/lock/k8slab-embedded", str(tmp_path / "lock")))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    # A Python of the right version without ensurepip, as Debian's is before python3-venv; and an apt-get that says that it was called.
+    (programs / "python3").write_text('#!/bin/sh\ncase "$2" in *version_info*) exit 0 ;; *) exit 1 ;; esac\n')
+    (programs / "apt-get").write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\nexit 1\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def run(*command):
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | path
+        )
+
+    assert run("embedded/python", "--check").stdout.split(maxsplit=1) == ["python", "install python3-venv\n"]
+    refused = run("embedded/lab", "--check")
+    assert refused.returncode == 1
+    assert "install python3-venv first" in refused.stderr
+    assert not (tmp_path / "installed").exists()
+    assert not (tmp_path / ".venv").exists()
+    # Nobody can be asked, and nothing else is: the machine is to be made a lab.
+    assert run("embedded/lab").returncode != 0
+    assert (tmp_path / "installed").exists()
 
 
 @pytest.mark.parametrize("script", ["lab", "destroy", "playbook"])
