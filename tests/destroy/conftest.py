@@ -14,6 +14,7 @@ PROJECT = SETTINGS["k8s_lab_project_name"]
 NETWORK = SETTINGS["k8s_lab_internal_network_name"]
 OPT = Path("/opt/capi-lab")
 NAMESPACE = "capi-clusters"
+TEMPLATES = "clusterclasses,kubeadmcontrolplanetemplates,kubeadmconfigtemplates,lxcclustertemplates,lxcmachinetemplates"
 
 
 def pytest_addoption(parser):
@@ -89,6 +90,11 @@ class Lab:
         """Helm's releases on the management cluster."""
         found = json.loads(self.kubectl("mgmt-1", "get", "secrets", "-n", NAMESPACE, "-l", "owner=helm", "-o", "json"))
         return {secret["metadata"]["labels"]["name"] for secret in found["items"]}
+
+    def templates(self, cluster):
+        """The class of a cluster and its templates, without those that Cluster API has copied."""
+        found = self.kubectl("mgmt-1", "get", TEMPLATES, "-n", NAMESPACE, "-l", "!cluster.x-k8s.io/cluster-name", "-o", "name").split()
+        return {name for name in found if name.partition("/")[2].startswith(f"{cluster}-0-")}
 
     def nodes(self, cluster):
         return json.loads(self.kubectl(cluster, "get", "nodes", "-o", "json"))["items"]

@@ -1,5 +1,6 @@
 """Day two: a workload cluster comes and goes, whatever happens meanwhile, and the others notice nothing."""
 
+import json
 import os
 import signal
 
@@ -51,6 +52,20 @@ def test_it_comes_and_goes(lab, run, cluster):
     print(f"remove-workload: {removed.seconds:.0f} s")
     assert lab.has_traces_of(cluster) == {}
     again = run("remove_workload", *REMOVE).ok()
+    assert not again.changed, again.output
+
+
+def test_a_class_that_changes_takes_its_earlier_templates_with_it(lab, run, cluster):
+    before = lab.templates(cluster)
+    (worker,) = [name for name in lab.instances(cluster) if "-md-0-" in name]
+    change = json.dumps({"cluster_class_values": {"worker": {"postKubeadmCommands": ["true"]}}})
+    run("add_workload", *ADD, "--extra-vars", change).ok()
+    after = lab.templates(cluster)
+    assert len(after) == len(before)
+    assert {name for name in after if "md0-bootstrap" in name}.isdisjoint(before), "the old one is gone, the new one is there"
+    assert worker not in lab.instances(cluster), "the worker is one of the new class"
+    assert len(lab.nodes(cluster)) == 2
+    again = run("add_workload", *ADD, "--extra-vars", change).ok()
     assert not again.changed, again.output
 
 
