@@ -49,3 +49,5 @@ pub const PROJECT_DESCRIPTION: &str = "k8slab: Cluster API lab";
 pub const POOL_DESCRIPTION: &str = "k8slab: instances and images";
 /// What the internal network is described as, unless a user says otherwise.
 pub const NETWORK_DESCRIPTION: &str = "k8slab: internal network";
+/// What the group of the infrastructure provider's identities is described as, on servers that have such.
+pub const PROVIDER_GROUP_DESCRIPTION: &str = "k8slab: may use the instances of the lab's project";

@@ -119,6 +119,10 @@ pub enum Removal {
     Phase(String),
     /// A certificate that LXD trusts, by its fingerprint.
     Trust(String),
+    /// An identity whose reach its groups give, by the fingerprint of its certificate.
+    Identity(String),
+    /// A group of such identities.
+    Group(String),
     /// An image, by its fingerprint.
     Image(String),
     /// A profile.
@@ -229,6 +233,8 @@ impl fmt::Display for Removal {
             Self::File(path) => write!(f, "remove {}", path.display()),
             Self::Phase(project) => write!(f, "forget how far the lab in project {project} has come"),
             Self::Trust(fingerprint) => write!(f, "trust certificate {} no longer", short(fingerprint)),
+            Self::Identity(fingerprint) => write!(f, "trust identity {} no longer", short(fingerprint)),
+            Self::Group(name) => write!(f, "delete group {name}"),
             Self::Image(fingerprint) => write!(f, "delete image {}", short(fingerprint)),
             Self::Profile(name) => write!(f, "delete profile {name}"),
             Self::Project(name) => write!(f, "delete project {name}"),

@@ -67,6 +67,15 @@ pub struct AuthGroup {
     pub identities: Option<BTreeMap<String, Vec<String>>>,
 }
 
+impl AuthGroup {
+    /// Its members reach something in this project, and nothing else by it.
+    #[must_use]
+    pub fn reaches_only(&self, project: &str) -> bool {
+        let path = format!("/1.0/projects/{project}");
+        self.permissions.as_deref().is_some_and(|all| !all.is_empty() && all.iter().all(|permission| permission.url == path))
+    }
+}
+
 /// Something that members of a group may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
@@ -99,6 +108,16 @@ impl Client {
     /// The identity that a certificate shows.
     pub async fn find_tls_identity(&self, fingerprint: &str) -> Result<Option<Tagged<TlsIdentity>>, Error> {
         if_there(self.get(&format!("auth/identities/tls/{fingerprint}")).await)
+    }
+
+    /// All identities whose reach their groups give.
+    pub async fn tls_identities(&self) -> Result<Vec<TlsIdentity>, Error> {
+        Ok(self.get("auth/identities/tls?recursion=1").await?.object)
+    }
+
+    /// All groups of identities.
+    pub async fn auth_groups(&self) -> Result<Vec<AuthGroup>, Error> {
+        Ok(self.get("auth/groups?recursion=1").await?.object)
     }
 
     /// A group of identities.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use converge::{Failure, Section};
+use lab::names;
 use lxd::{AuthGroup, Client, Permission, Tagged, TlsIdentity, TrustEntry};
 use serde_json::{Value, json};
 
@@ -147,7 +148,7 @@ impl Trust<'_> {
             url: format!("/1.0/projects/{}", self.step.lxd_project),
             entitlement: "operator".into(),
         }];
-        let description = "k8slab: may use the instances of the lab's project";
+        let description = names::PROVIDER_GROUP_DESCRIPTION;
         let after = json!({"name": name, "description": description, "permissions": permissions});
         let object = format!("group {name}");
         let Some(live) = &found.group else {

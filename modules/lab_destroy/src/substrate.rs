@@ -2,7 +2,7 @@
 
 use converge::Failure;
 use lab::{
-    machine, profiles,
+    machine, names, profiles,
     teardown::{self, Scope, Shared, Substrate},
 };
 use lxd::{Image, Network, Pool, Profile, Project, Server};
@@ -34,6 +34,7 @@ impl LabDestroy {
         let network = network.map(|found| found.object).filter(|network| network.managed);
         let pool = self.steadily("the pool", || client.find::<Pool>(&self.storage_pool_name)).await?.map(|found| found.object);
         let trust = self.steadily("whom it trusts", || client.trust_entries()).await?;
+        let (identities, groups) = self.identities().await?;
         let listener = match &network {
             Some(network) => self.listener(network).await?,
             None => None,
@@ -44,6 +45,8 @@ impl LabDestroy {
             images: self.images(project).await?,
             profiles: self.profiles(project).await?,
             trust: trust.into_iter().filter(|entry| entry.reaches_only(&self.project)).map(|entry| entry.fingerprint).collect(),
+            identities,
+            groups,
             keys: if keys.exists() { vec![keys] } else { Vec::new() },
             listener,
             network: network
@@ -51,6 +54,21 @@ impl LabDestroy {
             foreign_forwards,
             pool: pool.map(|pool| shared(&pool.name, &pool.description, pool.used_by.as_deref().unwrap_or_default())),
         })
+    }
+
+    /// Identities whose reach their groups give, and these groups, where both are the provider's and the project's alone.
+    async fn identities(&self) -> Result<(Vec<String>, Vec<String>), Failure> {
+        let client = self.lxd.client().await?;
+        if !client.has_fine_grained_identities() {
+            return Ok(<(Vec<String>, Vec<String>)>::default());
+        }
+        let mut groups = self.steadily("whom it trusts", || client.auth_groups()).await?;
+        groups.retain(|group| group.description == names::PROVIDER_GROUP_DESCRIPTION && group.reaches_only(&self.project));
+        let mut identities = self.steadily("whom it trusts", || client.tls_identities()).await?;
+        let is_ours = |name: &String| groups.iter().any(|group| group.name == *name);
+        identities.retain(|identity| identity.groups.as_deref().is_some_and(|of| !of.is_empty() && of.iter().all(is_ours)));
+        let fingerprints = identities.into_iter().map(|identity| identity.id).collect();
+        Ok((fingerprints, groups.into_iter().map(|group| group.name).collect()))
     }
 
     /// The project's images. What the lab has not brought is its own too where it can be had again: of the default project, of which

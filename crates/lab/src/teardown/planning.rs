@@ -126,6 +126,8 @@ impl Planning<'_> {
             Part::Remains => self.remains(!parts.contains(&Part::Project), removals),
             Part::Trust => {
                 removals.extend(substrate.trust.iter().cloned().map(Removal::Trust));
+                removals.extend(substrate.identities.iter().cloned().map(Removal::Identity));
+                removals.extend(substrate.groups.iter().cloned().map(Removal::Group));
                 removals.extend(substrate.keys.iter().cloned().map(Removal::File));
             }
             Part::Images => {

@@ -87,6 +87,10 @@ pub struct Substrate {
     pub profiles: Vec<Profile>,
     /// Fingerprints of certificates that reach the project and nothing else.
     pub trust: Vec<String>,
+    /// Fingerprints of identities that have no other reach than such a group gives.
+    pub identities: Vec<String>,
+    /// Groups of identities that reach the project and nothing else.
+    pub groups: Vec<String>,
     /// Files with the key of such a certificate.
     pub keys: Vec<PathBuf>,
     /// Where LXD listens on the internal network.

@@ -37,6 +37,8 @@ fn lab() -> Seen {
             images: vec![Image { fingerprint: "aa".into(), is_ours: true }],
             profiles: vec![Profile { name: "default".into(), is_ours: false }, Profile { name: "capi-base".into(), is_ours: true }],
             trust: vec!["cc".into()],
+            identities: vec!["dd".into()],
+            groups: vec!["k8slab-capi-lab".into()],
             keys: vec!["/etc/keys".into()],
             listener: Some("10.77.0.1:8443".into()),
             network: Some(shared("capi-int", &["/1.0/profiles/capi-base?project=capi-lab"])),
@@ -104,6 +106,8 @@ delete instances mgmt-1-0, mgmt-1-1 of cluster capi-clusters/mgmt-1";
 const PHASE: &str = "forget how far the lab in project capi-lab has come";
 
 const TRUST: &str = "trust certificate cc no longer
+trust identity dd no longer
+delete group k8slab-capi-lab
 remove /etc/keys";
 
 #[test]
@@ -230,6 +234,8 @@ forget how far the lab in project capi-lab has come",
 #[test]
 fn what_is_not_the_labs_keeps_what_it_stands_on() {
     const SUBSTRATE: &str = "trust certificate cc no longer
+trust identity dd no longer
+delete group k8slab-capi-lab
 remove /etc/keys
 delete image aa
 delete profile capi-base

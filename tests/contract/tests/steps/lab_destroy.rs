@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf};
 
 use contract::trial::{self, Fault, assert_same};
-use contract::{Kubernetes, Lxd, Outcome, Step, Substrate};
+use contract::{Kubernetes, Lxd, Outcome, SelfSigned, Step, Substrate};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,6 +15,7 @@ contract::on_every_lxd!(
     keeps_everything_on_a_doubt,
     does_without_an_owner_that_goes_too,
     leaves_alone_what_is_a_persons,
+    takes_trust_back_and_no_other,
     removes_what_is_half_there,
     goes_on_where_a_killed_run_stopped,
     waits_for_lxd,
@@ -298,6 +299,53 @@ fn leaves_alone_what_is_a_persons(lxd: &Lxd) {
     trial::foresees_and_does(lxd, &site.step("all"));
     let left = lxd.snapshot();
     assert_eq!([&left["projects"], &left["networks"], &left["pools"]], [&json!([]), &json!([]), &json!([])], "{left:#}");
+    trial::changes_nothing(lxd, &site.step("all"));
+}
+
+fn takes_trust_back_and_no_other(lxd: &Lxd) {
+    let site = Site::new(lxd);
+    site.drop_image();
+    let rest = lxd.rest();
+    let is_fine_grained = rest.get("/1.0")["api_extensions"].to_string().contains("\"access_management_tls\"");
+    let [ours, theirs] = ["ours", "theirs"].map(|name| SelfSigned::of(&lxd.name(name)).certificate);
+    let path = format!("/1.0/projects/{}", lxd.name("p"));
+    if is_fine_grained {
+        let permission = |url: &str| json!({"entity_type": "project", "url": url, "entitlement": "operator"});
+        let mark = "k8slab: may use the instances of the lab's project";
+        for (group, description, permissions) in [
+            ("ours", mark, vec![permission(&path)]),
+            ("wider", mark, vec![permission(&path), permission("/1.0/projects/default")]),
+            ("theirs", "of a person", vec![permission(&path)]),
+        ] {
+            let body = json!({"name": lxd.name(group), "description": description, "permissions": permissions});
+            rest.write("POST", "/1.0/auth/groups", &body);
+        }
+        for (name, certificate, groups) in [("ours", &ours, vec!["ours"]), ("theirs", &theirs, vec!["ours", "theirs"])] {
+            let groups: Vec<_> = groups.into_iter().map(|group| lxd.name(group)).collect();
+            let body = json!({"name": lxd.name(name), "certificate": certificate, "groups": groups});
+            rest.write("POST", "/1.0/auth/identities/tls", &body);
+        }
+    } else {
+        let projects = [("ours", &ours, vec![lxd.name("p")]), ("theirs", &theirs, vec![lxd.name("p"), "default".into()])];
+        for (name, certificate, projects) in projects {
+            let certificate: String = certificate.lines().filter(|line| !line.starts_with("-----")).collect();
+            let body = json!({"name": lxd.name(name), "type": "client", "certificate": certificate, "restricted": true, "projects": projects});
+            rest.write("POST", "/1.0/certificates", &body);
+        }
+    }
+    trial::foresees_and_does(lxd, &site.step("all"));
+    let names = |path: &str| -> Vec<String> {
+        let listed = rest.get(path);
+        let names = listed.as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str());
+        let prefix = lxd.name("");
+        names.filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect()
+    };
+    if is_fine_grained {
+        assert_eq!(names("/1.0/auth/identities/tls?recursion=1"), ["theirs"]);
+        assert_eq!(names("/1.0/auth/groups?recursion=1"), ["theirs", "wider"]);
+    } else {
+        assert_eq!(names("/1.0/certificates?recursion=1"), ["theirs"]);
+    }
     trial::changes_nothing(lxd, &site.step("all"));
 }
 
