@@ -55,10 +55,15 @@ lxd_answers() {
     [[ -S $LXD_DIR/unix.socket ]] && timeout 5 lxc query /1.0 >/dev/null 2>&1
 }
 
-# Builds the collection and installs it into .venv, where that has another one.
+# Builds the collection and installs it.
 install_collection() {
-    local version tarball digest installed=.venv/collections/k8slab-capi.sha256
     cargo xtask collection
+    install_built_collection
+}
+
+# Installs the collection into .venv, where that has another one.
+install_built_collection() {
+    local version tarball digest installed=.venv/collections/k8slab-capi.sha256
     version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
     tarball=dist/k8slab-capi-$version.tar.gz
     digest=$(sha256sum "$tarball")

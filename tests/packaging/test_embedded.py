@@ -71,6 +71,8 @@ def test_no_package_is_installed_before_it_is_known_what_is_asked(tmp_path):
     (programs / "apt-get").write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\nexit 1\n")
     for program in programs.iterdir():
         program.chmod(0o755)
+    python = tmp_path / "embedded/python"
+    python.write_text(re.sub(r"for candidate in /usr/bin/python3 .*;", "for candidate in python3;", python.read_text()))
     path = {"PATH": f"{programs}:{os.environ['PATH']}"}
 
     def run(*command):

@@ -58,14 +58,22 @@ fn main() -> ExitCode {
                 .arg(check),
         )
         .subcommand(
-            Command::new("collection").about("Build dist/k8slab-capi-VERSION.tar.gz").arg(
-                Arg::new("arch")
-                    .long("arch")
-                    .action(ArgAction::Append)
-                    .value_parser(ARCHITECTURES.map(|arch| arch.name))
-                    .default_value(native().name)
-                    .help("CPU to carry executables for; may be repeated"),
-            ),
+            Command::new("collection")
+                .about("Build dist/k8slab-capi-VERSION.tar.gz")
+                .arg(
+                    Arg::new("arch")
+                        .long("arch")
+                        .action(ArgAction::Append)
+                        .value_parser(ARCHITECTURES.map(|arch| arch.name))
+                        .default_value(native().name)
+                        .help("CPU to carry executables for; may be repeated"),
+                )
+                .arg(
+                    Arg::new("check-bundle")
+                        .long("check-bundle")
+                        .action(ArgAction::SetTrue)
+                        .help("Then print what `cargo xtask bundle build --check` prints"),
+                ),
         )
         .subcommand(bundle_builder::command());
     let outcome = match command.get_matches().subcommand() {
@@ -74,7 +82,12 @@ fn main() -> ExitCode {
             let asked = |arch: &&Architecture| {
                 options.get_many("arch").is_some_and(|mut names| names.any(|name: &String| name == arch.name))
             };
-            collection::build(&root(), &ARCHITECTURES.iter().filter(asked).collect::<Vec<_>>())
+            let built = collection::build(&root(), &ARCHITECTURES.iter().filter(asked).collect::<Vec<_>>());
+            if options.get_flag("check-bundle") {
+                built.and_then(|()| bundle_builder::print_missing(&root()).map_err(Error::from))
+            } else {
+                built
+            }
         }
         Some(("bundle", options)) => bundle_builder::run(&root(), options).map_err(Error::from),
         _ => Ok(()),

@@ -89,6 +89,11 @@ pub fn run(root: &Path, options: &ArgMatches) -> Result<(), Error> {
     }
 }
 
+/// Does what `bundle build --check` does: prints what is missing of the bundle in its usual folder.
+pub fn print_missing(root: &Path) -> Result<(), Error> {
+    check(root, &cache()?.join("bundle"), &[])
+}
+
 fn folder(options: &ArgMatches) -> Result<PathBuf, Error> {
     options.get_one::<PathBuf>("bundle").map_or_else(|| Ok(cache()?.join("bundle")), |folder| Ok(folder.clone()))
 }

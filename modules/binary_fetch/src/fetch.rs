@@ -1,6 +1,7 @@
 //! One tool: fetched, verified, tried out, and then put in its place.
 
 use std::{
+    cell::Cell,
     fmt,
     marker::PhantomData,
     path::{Path, PathBuf},
@@ -29,6 +30,8 @@ pub(crate) struct Fetch<'a, T> {
     step: &'a BinaryFetch,
     pub tool: Declared,
     path: PathBuf,
+    /// The digest of what is there as it was read just now, for the first look.
+    digest: Cell<Option<String>>,
     kind: PhantomData<T>,
 }
 
@@ -70,8 +73,8 @@ pub(crate) enum ToolChange {
 }
 
 impl<'a, T: Tool> Fetch<'a, T> {
-    pub(crate) fn new(step: &'a BinaryFetch, tool: Declared, path: PathBuf) -> Self {
-        Self { step, tool, path, kind: PhantomData }
+    pub(crate) fn new(step: &'a BinaryFetch, tool: Declared, path: PathBuf, digest: Option<String>) -> Self {
+        Self { step, tool, path, digest: Cell::new(digest), kind: PhantomData }
     }
 
     /// The tool's checksum as it was last verified.
@@ -161,7 +164,10 @@ impl<'a, T: Tool> Fetch<'a, T> {
     async fn look(&self) -> Result<Live, Error> {
         let owner = Owner::resolve(&Root::default(), &self.step.owner, &self.step.group).await?;
         let found = match file::attributes(&self.path)? {
-            Some(attributes) => file::sha256(&self.path)?.map(|sha256| (attributes, sha256)),
+            Some(attributes) => match self.digest.take() {
+                Some(sha256) => Some((attributes, sha256)),
+                None => file::sha256(&self.path)?.map(|sha256| (attributes, sha256)),
+            },
             None => None,
         };
         let record = self.record()?;
@@ -281,7 +287,7 @@ mod tests {
     #[test]
     fn plans() {
         let step = BinaryFetch::default();
-        let fetch = Fetch::<Kubectl>::new(&step, Kubectl::declare(&step).unwrap(), "/bin/kubectl".into());
+        let fetch = Fetch::<Kubectl>::new(&step, Kubectl::declare(&step).unwrap(), "/bin/kubectl".into(), None);
         let attributes = |user, mode| Attributes { owner: Owner { user, group: 0 }, mode };
         let record = fetch.new_record("aa".into(), None);
         for (case, found, record, expected) in [
@@ -321,7 +327,7 @@ mod tests {
     #[test]
     fn what_was_unpacked_is_known_by_its_archive() {
         let step = BinaryFetch::default();
-        let fetch = Fetch::<Helm>::new(&step, Helm::declare(&step).unwrap(), "/bin/helm".into());
+        let fetch = Fetch::<Helm>::new(&step, Helm::declare(&step).unwrap(), "/bin/helm".into(), None);
         let record = |archive: &str| fetch.new_record("aa".into(), Some(archive.into()));
         for (case, found, record, expected) in [
             ("not there", None, None, "place /bin/helm v4.3.1"),

@@ -7,7 +7,7 @@ mod folder;
 mod source;
 mod tool;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, thread};
 
 use ::bundle::{Bundle, Location};
 use ansible::{Run, Step};
@@ -257,29 +257,47 @@ impl Step for BinaryFetch {
         let bundle = self.bundle.open()?;
         let mut facts = Facts::default();
         run.section(&Folder(self)).await?;
-        self.place::<Kubectl>(run, bundle.as_ref(), &mut facts).await?;
-        self.place::<Clusterctl>(run, bundle.as_ref(), &mut facts).await?;
-        self.place::<Helm>(run, bundle.as_ref(), &mut facts).await?;
-        self.place::<K3s>(run, bundle.as_ref(), &mut facts).await?;
+        let digests = self.digests();
+        self.place::<Kubectl>(run, bundle.as_ref(), &digests, &mut facts).await?;
+        self.place::<Clusterctl>(run, bundle.as_ref(), &digests, &mut facts).await?;
+        self.place::<Helm>(run, bundle.as_ref(), &digests, &mut facts).await?;
+        self.place::<K3s>(run, bundle.as_ref(), &digests, &mut facts).await?;
         run.verify(async { Ok(facts) }).await
     }
 }
 
 impl BinaryFetch {
     /// Places a tool unless it is switched off.
-    async fn place<T: Tool>(&self, run: &mut Run, bundle: Option<&Bundle>, facts: &mut Facts) -> Result<(), Failure> {
+    async fn place<T: Tool>(
+        &self,
+        run: &mut Run,
+        bundle: Option<&Bundle>,
+        digests: &BTreeMap<PathBuf, String>,
+        facts: &mut Facts,
+    ) -> Result<(), Failure> {
         let Some(mut tool) = T::declare(self) else { return Ok(()) };
         if let Some(bundle) = bundle {
             tool = tool.of_bundle(bundle)?;
         }
         facts.standins.extend(tool.standin.clone().map(|instead| (T::NAME.to_owned(), instead)));
         let path = self.bin_dir().join(&tool.file_name);
-        let section = Fetch::<T>::new(self, tool, path.clone());
+        let section = Fetch::<T>::new(self, tool, path.clone(), digests.get(&path).cloned());
         let changed = !run.section(&section).await?.changes.is_empty();
         let tool =
             ToolFacts { path: path.display().to_string(), sha256: section.verified()?, version: section.tool.version, changed };
         facts.tools.insert(T::NAME.to_owned(), tool);
         Ok(())
+    }
+
+    /// The SHA-256 of every tool that is there and can be read. To read them takes longest, so they are read side by side.
+    fn digests(&self) -> BTreeMap<PathBuf, String> {
+        let tools = [Kubectl::declare(self), Clusterctl::declare(self), Helm::declare(self), K3s::declare(self)];
+        let paths: Vec<_> = tools.into_iter().flatten().map(|tool| self.bin_dir().join(tool.file_name)).collect();
+        thread::scope(|scope| {
+            let reading: Vec<_> = paths.iter().map(|path| (path, scope.spawn(|| file::sha256(path)))).collect();
+            let read = reading.into_iter().filter_map(|(path, digest)| Some((path.clone(), digest.join().ok()?.ok()??)));
+            read.collect()
+        })
     }
 
     fn bin_dir(&self) -> PathBuf {
