@@ -97,7 +97,7 @@ def with_stand_in(installed, reachable):
     for architecture in ("amd64", "arm64"):
         shutil.rmtree(executables / architecture, ignore_errors=True)
         (executables / architecture).mkdir()
-        for step in ("lxd_project", "lxd_storage_pools"):
+        for step in ("lab_plan", "lxd_project", "lxd_storage_pools"):
             shutil.copy(HERE / "stand_in", executables / architecture / step)
     return folder
 

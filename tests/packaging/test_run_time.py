@@ -323,5 +323,15 @@ class TestSummary:
         played = play(step(answer=ANSWER) | {"loop": [1, 2]}, ANSIBLE_CALLBACKS_ENABLED="k8slab.capi.summary")
         assert played.stdout.partition("\nSTEPS ")[2].count("    image ") == 2
 
+    def test_says_what_leads_to_the_clusters(self, play):
+        cluster = {"name": "team-a", "kubernetes_version": "v1.35.0", "control_plane_count": 1, "worker_count": 2}
+        cluster |= {"port": 26818, "vip_range": None, "kubeconfig_path": "/etc/team-a"}
+        plan = {"k8slab.capi.lab_plan": {"answer": {"changed": False, "clusters": [cluster], "programs": "/opt/bin"}}}
+        published = step(answer={"changed": False, "port": 26818, "published": [{"url": "https://192.0.2.1:26818"}]})
+        summary = play(plan, published, ANSIBLE_CALLBACKS_ENABLED="k8slab.capi.summary").stdout.partition("\nCLUSTERS ")[2]
+        assert summary.splitlines()[2].split() == ["team-a", "v1.35.0", "1+2", "https://192.0.2.1:26818", "-", "/etc/team-a"]
+        assert "\n  export KUBECONFIG=/etc/team-a PATH=$PATH:/opt/bin\n" in summary
+        assert """--overrides='{"spec": {"ipFamilies": ["IPv6"]}}'\n""" in summary
+
     def test_is_silent_unless_enabled(self, play):
         assert "STEPS" not in play(step(answer=ANSWER)).stdout

@@ -26,6 +26,16 @@ import time
 from ansible.plugins.callback import CallbackBase
 
 COLLECTION = "k8slab.capi."
+# What a person who has just made the lab may want to type on the host, and what else there is.
+NEXT_STEPS = """
+To use {name}, type on the host:
+  export KUBECONFIG={kubeconfig_path} PATH=$PATH:{programs}
+  kubectl get nodes
+  kubectl create deployment web --image=IMAGE --port=80
+  kubectl expose deployment web --type=LoadBalancer --overrides='{{"spec": {{"ipFamilies": ["IPv6"]}}}}'
+For more nodes, raise worker_count in k8s_lab_workload_clusters and run this again.
+For another cluster, run the playbook k8slab.capi.add_workload with -e name=... -e vip_range=...
+The playbook k8slab.capi.remove_workload removes one again, and k8slab.capi.destroy the whole lab."""
 # Shorter stages say nothing about where the time went.
 NOTEWORTHY_SECONDS = 1
 
@@ -115,9 +125,7 @@ class CallbackModule(CallbackBase):
         widths = [max(map(len, column)) for column in zip(*rows)]
         for row in rows:
             self._display.display("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-        self._display.display(f"\nTo use {self._clusters[-1]['name']}, type on the host:")
-        self._display.display(f"  export KUBECONFIG={self._clusters[-1]['kubeconfig_path']} PATH=$PATH:{self._programs}")
-        self._display.display("  kubectl get nodes")
+        self._display.display(NEXT_STEPS.format(programs=self._programs, **self._clusters[-1]))
 
     def _record(self, result, outcome):
         # The module's full name, or before ansible-core 2.19 that of its action plugin.
