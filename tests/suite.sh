@@ -48,7 +48,10 @@ python_of_trixie() {
     local folder=$PWD/target/trixie
     local libraries=$folder/usr/lib/x86_64-linux-gnu
     if [[ ! -d $folder ]]; then
-        command -v patchelf >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes install patchelf >/dev/null
+        if ! command -v patchelf >/dev/null; then
+            apt-get --quiet=2 update
+            DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --no-install-recommends install patchelf >/dev/null
+        fi
         rm -rf "$folder.half"
         mmdebstrap --quiet --mode=root --variant=extract --include=python3.13 trixie "$folder.half" >&2
         patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --force-rpath --set-rpath "$libraries" \
