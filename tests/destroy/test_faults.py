@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
-from conftest import PROJECT
-from test_destroy import ADD, NAME, REMOVE
+from conftest import PROJECT, SETTINGS
+from test_destroy import ADD, NAME, RANGE, REMOVE
 from throwaway.wait import eventually
 
 CLUSTER = "lab-default"
@@ -105,6 +106,34 @@ def test_an_lxd_that_is_restarted_in_the_middle_only_takes_time(lab, run, nothin
     subprocess.run(["embedded/host"], check=True, stdin=subprocess.DEVNULL)
     running.ok()
     assert len(lab.nodes(NAME)) == 2
+
+
+def test_an_api_that_is_away_for_a_minute_only_takes_time(lab, run, nothing_of_it_stays):
+    running = run("add_workload", *ADD)
+    assert eventually(lambda: len(lab.instances(NAME)) >= 1, 120) is True, "Cluster API has begun"
+    found = lab.query(f"/1.0/instances?project={PROJECT}&recursion=1")
+    (balancer,) = [
+        instance["name"]
+        for instance in found
+        if (instance["config"].get("user.cluster-name"), instance["config"].get("user.cluster-role")) == ("mgmt-1", "loadbalancer")
+    ]
+    lab.lxc("stop", "--force", "--project", PROJECT, f"local:{balancer}")
+    time.sleep(60)
+    lab.lxc("start", "--project", PROJECT, f"local:{balancer}")
+    running.ok()
+    assert len(lab.nodes(NAME)) == 2
+
+
+def test_one_that_does_not_come_does_not_hold_up_the_others(lab, run, nothing_of_it_stays):
+    lost = {"name": "lost", "class_values": {"images": {"controlplane": {"ref": "kubeadm/nowhere"}}}}
+    clusters = [*SETTINGS["k8s_lab_workload_clusters"], lost, {"name": NAME, "vip_range": RANGE}]
+    try:
+        failed = run("workload", "--extra-vars", json.dumps({"k8s_lab_workload_clusters": clusters, "cluster_timeout": 150})).failed()
+        assert "lost did not come up" in failed.output
+        assert "kubeadm/nowhere" in failed.output, "the message has the reason"
+        assert len(lab.nodes(NAME)) == 2
+    finally:
+        run("remove_workload", "--extra-vars", "name=lost").ok()
 
 
 def test_six_workers_come_at_once(lab, run, nothing_of_it_stays):

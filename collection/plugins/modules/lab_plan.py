@@ -89,6 +89,32 @@ options:
         - fd42:77:3::/112
       worker_count: 2
     suboptions:
+      class_values:
+        description:
+          - >-
+            Values for the chart of its class, which go over those that follow from the
+            rest.
+          - The same is true of the other charts.
+        type: dict
+      cluster_values:
+        description:
+          - Values for the chart of its Cluster.
+        type: dict
+      cni:
+        description:
+          - Its plugin for the network of Pods.
+          - If unset, that of all clusters.
+          - The role cluster reads this and the values below itself.
+          - "V(calico): With policies."
+          - "V(flannel): For little labs."
+        type: str
+        choices:
+          - calico
+          - flannel
+      cni_values:
+        description:
+          - Values for the chart of its plugin for the network of Pods.
+        type: dict
       control_plane_count:
         description:
           - Its control plane nodes; an odd number.
@@ -99,6 +125,14 @@ options:
           - Version of Kubernetes.
         type: str
         default: v1.35.0
+      metallb_config_values:
+        description:
+          - Values for the chart of MetalLB's addresses.
+        type: dict
+      metallb_values:
+        description:
+          - Values for the chart of MetalLB.
+        type: dict
       name:
         description:
           - Name of the cluster.
@@ -152,10 +186,39 @@ options:
   workload_clusters:
     description:
       - The workload clusters.
+      - >-
+        The role's default is one, which follows C(k8s_lab_workload_cluster_name) and
+        the like.
     type: list
     elements: dict
     default: []
     suboptions:
+      class_values:
+        description:
+          - >-
+            Values for the chart of its class, which go over those that follow from the
+            rest.
+          - The same is true of the other charts.
+        type: dict
+      cluster_values:
+        description:
+          - Values for the chart of its Cluster.
+        type: dict
+      cni:
+        description:
+          - Its plugin for the network of Pods.
+          - If unset, that of all clusters.
+          - The role cluster reads this and the values below itself.
+          - "V(calico): With policies."
+          - "V(flannel): For little labs."
+        type: str
+        choices:
+          - calico
+          - flannel
+      cni_values:
+        description:
+          - Values for the chart of its plugin for the network of Pods.
+        type: dict
       control_plane_count:
         description:
           - Its control plane nodes; an odd number.
@@ -166,6 +229,14 @@ options:
           - Version of Kubernetes.
         type: str
         default: v1.35.0
+      metallb_config_values:
+        description:
+          - Values for the chart of MetalLB's addresses.
+        type: dict
+      metallb_values:
+        description:
+          - Values for the chart of MetalLB.
+        type: dict
       name:
         description:
           - Name of the cluster.

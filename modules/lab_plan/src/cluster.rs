@@ -1,6 +1,6 @@
 //! One cluster of the lab: its options, what is wrong with them, and what follows from them.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use ansible::OptionError;
 use lab::{
@@ -13,6 +13,7 @@ use lab::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use smart_default::SmartDefault;
 
 /// A cluster as it is to be.
@@ -52,6 +53,34 @@ pub struct Cluster {
     #[schemars(range(min = 1, max = 65535))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Its plugin for the network of Pods. If unset, that of all clusters. The role cluster reads this and the values below itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cni: Option<Cni>,
+    /// Values for the chart of its class, which go over those that follow from the rest. The same is true of the other charts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub class_values: BTreeMap<String, Value>,
+    /// Values for the chart of its Cluster.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cluster_values: BTreeMap<String, Value>,
+    /// Values for the chart of its plugin for the network of Pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub cni_values: BTreeMap<String, Value>,
+    /// Values for the chart of MetalLB.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metallb_values: BTreeMap<String, Value>,
+    /// Values for the chart of MetalLB's addresses.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metallb_config_values: BTreeMap<String, Value>,
+}
+
+/// A plugin for the network of Pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cni {
+    /// With policies.
+    Calico,
+    /// For little labs.
+    Flannel,
 }
 
 /// What a cluster is for.

@@ -75,13 +75,20 @@ pub struct LabPlan {
         "worker_count": "{{ k8s_lab_management_worker_count | default(2) }}",
     }))]
     pub management_cluster: Cluster,
-    /// The workload clusters.
-    #[schemars(extend("global" = "workload_clusters"))]
+    /// The workload clusters. The role's default is one, which follows C(k8s_lab_workload_cluster_name) and the like.
+    #[schemars(extend("global" = "workload_clusters", "role_default" = WORKLOAD_CLUSTERS))]
     pub workload_clusters: Vec<Cluster>,
     /// Where the images of nodes come from.
     #[serde(flatten)]
     pub bundle: bundle::Location,
 }
+
+/// The list, or the one cluster of those who set variables for a single one.
+const WORKLOAD_CLUSTERS: &str = "{{ k8s_lab_workload_clusters | default([{\
+    'name': k8s_lab_workload_cluster_name | default('lab-default'), \
+    'vip_range': k8s_lab_workload_vip_range | default(''), \
+    'control_plane_count': k8s_lab_workload_controlplane_count | default(3), \
+    'worker_count': k8s_lab_workload_worker_count | default(2)}]) }}";
 
 /// What the step returns.
 #[derive(Debug, Serialize, JsonSchema)]

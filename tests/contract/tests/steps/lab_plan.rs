@@ -40,6 +40,14 @@ fn the_list_has_everything_that_follows() {
 }
 
 #[test]
+fn values_of_charts_are_not_shown() {
+    let secret = json!({"name": "a", "cni": "flannel", "vip_range": "", "cluster_values": {"token": "hunter2"}});
+    let planned = step().args(json!({"workload_clusters": [secret]})).run().expect_unchanged();
+    assert_eq!(clusters(&planned)[1]["name"], "a");
+    assert!(!planned.json.to_string().contains("hunter2"), "{:#}", planned.json);
+}
+
+#[test]
 fn what_does_not_go_together_is_refused_with_all_of_it() {
     for (options, code, words) in [
         (json!({"internal_ipv4_subnet": "10.42.0.0/24"}), "ADDRESSES_OVERLAP", "Pods of cluster bootstrap (10.42.0.0/16)"),
@@ -51,6 +59,8 @@ fn what_does_not_go_together_is_refused_with_all_of_it() {
         (json!({"workload_clusters": [{"name": "b", "port": 25060}]}), "PORT_SHARED", "clusters mgmt-1 and b"),
         (json!({"workload_clusters": [{"nam": "b"}]}), "OPTION_UNKNOWN", "name"),
         (json!({"workload_clusters": [{}]}), "OPTION_MISSING", "name"),
+        (json!({"workload_clusters": [{"name": "b", "cni": "cilium"}]}), "OPTION_INVALID", "flannel"),
+        (json!({"workload_clusters": [{"name": "b", "class_values": "no"}]}), "OPTION_INVALID", "class_values"),
     ] {
         for outcome in [step().args(options.clone()).check(), step().args(options.clone()).run()] {
             outcome.expect_code(code).expect_words(words);
