@@ -139,7 +139,10 @@ class CallbackModule(CallbackBase):
         runs = result._result.get("results") or [result._result]
         stages = [stage for run in runs for stage in run.get("stages", [])]
         standins = {name: instead for run in runs for name, instead in run.get("standins", {}).items()}
-        failures = [line for run in runs if run.get("failed") for line in (run.get("msg"), *run.get("hints", ())) if line]
+        # Only a loop's results say of each whether it failed.
+        has_failed = outcome in ("failed", "unreachable")
+        failed = [run for run in runs if run.get("failed", has_failed and "results" not in result._result)]
+        failures = [line for run in failed for line in (run.get("msg"), *run.get("hints", ())) if line]
         for run in runs:
             if name == "lab_plan":
                 self._clusters, self._programs = run.get("clusters", []), run.get("programs", "")

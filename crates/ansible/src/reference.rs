@@ -191,7 +191,7 @@ impl Reference {
     fn defaults(&self) -> String {
         let set = self.variables().filter(|(_, option)| !self.is_left_unset(option));
         let defaults: BTreeMap<_, _> = set.map(|(variable, option)| (variable, self.role_default(option))).collect();
-        generated(&yaml::text(&defaults))
+        generated(&yaml::folded(&yaml::text(&defaults)))
     }
 
     fn tasks(&self) -> String {
