@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -45,6 +46,11 @@ class Run:
         self.output, _ = self.process.communicate(timeout=seconds)
         self.seconds = time.monotonic() - self.start
         return self
+
+    def stop(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+            self.end(seconds=60)
 
     def ok(self):
         self.end()
@@ -121,6 +127,15 @@ def lab():
     return Lab()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def run():
-    return Run
+    """Starts a playbook. One that a failed test has left running is stopped."""
+    started = []
+
+    def start(*arguments, **more):
+        started.append(Run(*arguments, **more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
