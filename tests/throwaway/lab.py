@@ -4,11 +4,11 @@ import ipaddress
 import itertools
 import json
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
 from throwaway.lxd import Lxd
+from throwaway.removal import loop_file, members, remove_network, remove_pool, remove_project
 
 # What embedded/image makes.
 IMAGE_ALIAS = "k8slab/bootstrap/debian-12"
@@ -54,7 +54,7 @@ class Lab:
 
     @property
     def loop_file(self):
-        return self.lxd.folder / "disks" / f"{self.pool}.img"
+        return loop_file(self.lxd, self.pool)
 
     def find_project(self):
         return self.lxd.get(f"projects/{self.project}")
@@ -80,12 +80,6 @@ class Lab:
         state = self.lxd.get(f"instances/{self.instance}/state", project=self.project)
         return [address["address"] for address in state["network"][interface]["addresses"] if address["scope"] == "global"]
 
-    def _members(self, kind):
-        # Where a project has none of its own, its listing shows those of the default project.
-        if kind != "instances" and self.find_project()["config"].get(f"features.{kind}") != "true":
-            return []
-        return self.lxd.get(kind, recursion=1, project=self.project)
-
     def traces(self):
         """Everything that bears the lab's names, in LXD and on the host, less who uses what, which LXD is late to say."""
         found = {
@@ -97,7 +91,7 @@ class Lab:
         }
         if found["project"]:
             for kind in ("profiles", "instances", "images"):
-                found[kind] = self._members(kind)
+                found[kind] = members(self.lxd, self.project, kind)
         return _without(found, ("used_by",))
 
     def lasting(self):
@@ -111,29 +105,12 @@ class Lab:
             if entry["name"] == self.name:
                 self.lxd.delete(f"certificates/{entry['fingerprint']}")
         if self.find_project():
-            # First what may be making others.
-            if bootstrap := self.find_instance():
-                self._drop(bootstrap)
-            for instance in self._members("instances"):
-                self._drop(instance)
-            for kind, key in (("images", "fingerprint"), ("profiles", "name")):
-                for found in self._members(kind):
-                    if found[key] != "default":
-                        self.lxd.delete(f"{kind}/{found[key]}", project=self.project)
-            self.lxd.delete(f"projects/{self.project}")
+            remove_project(self.lxd, self.project, first=self.instance)
         if self.find_network():
-            drop_firewall_rules(self.network)
-            self.lxd.delete(f"networks/{self.network}")
-        self.lxd.delete(f"storage-pools/{self.pool}")
-        self.loop_file.unlink(missing_ok=True)
+            remove_network(self.lxd, self.network)
+        remove_pool(self.lxd, self.pool)
         if Path("/sys/class/net", self.bridge).exists():
             subprocess.run(["ip", "link", "delete", self.bridge], check=True)
-
-    def _drop(self, instance):
-        path = f"instances/{instance['name']}"
-        if instance["status"] != "Stopped":
-            self.lxd.put(f"{path}/state", {"action": "stop", "force": True}, project=self.project)
-        self.lxd.delete(path, project=self.project)
 
 
 def _free_subnets():
@@ -157,14 +134,3 @@ def _without(value, prefixes):
     if isinstance(value, list):
         return [_without(item, prefixes) for item in value]
     return value
-
-
-def drop_firewall_rules(network):
-    """LXD 5.0 deletes a chain that its own rules still refer to, and leaves the network half-deleted when that fails."""
-    for program in ("iptables", "ip6tables"):
-        for table in ("filter", "nat", "mangle"):
-            rules = subprocess.run([program, "--wait", "-t", table, "-S"], capture_output=True, text=True, check=True).stdout
-            for rule in rules.splitlines():
-                if f'LXD network {network}"' in rule:
-                    _append, *match = shlex.split(rule)
-                    subprocess.run([program, "--wait", "-t", table, "-D", *match], check=True)
