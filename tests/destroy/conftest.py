@@ -15,6 +15,11 @@ PROJECT = SETTINGS["k8s_lab_project_name"]
 NETWORK = SETTINGS["k8s_lab_internal_network_name"]
 OPT = Path("/opt/capi-lab")
 NAMESPACE = "capi-clusters"
+# The cluster that is added. The lab's own is lab-default, of which this name is the beginning.
+NAME = "lab"
+RANGE = "2001:db8:42:100::400-2001:db8:42:100::4ff"
+ADD = ("--extra-vars", f"name={NAME}", "--extra-vars", f"vip_range={RANGE}")
+REMOVE = ("--extra-vars", f"name={NAME}")
 TEMPLATES = "clusterclasses,kubeadmcontrolplanetemplates,kubeadmconfigtemplates,lxcclustertemplates,lxcmachinetemplates"
 
 

@@ -5,13 +5,9 @@ import os
 import signal
 
 import pytest
+from conftest import ADD, NAME, REMOVE
 from throwaway.wait import eventually
 
-# The lab's own is lab-default, of which this name is the beginning.
-NAME = "lab"
-RANGE = "2001:db8:42:100::400-2001:db8:42:100::4ff"
-ADD = ("--extra-vars", f"name={NAME}", "--extra-vars", f"vip_range={RANGE}")
-REMOVE = ("--extra-vars", f"name={NAME}")
 OTHERS = ("mgmt-1", "lab-default")
 
 

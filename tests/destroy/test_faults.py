@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, SETTINGS
-from test_destroy import ADD, NAME, RANGE, REMOVE
+from conftest import ADD, NAME, PROJECT, RANGE, REMOVE, SETTINGS
 from throwaway.wait import eventually
 
 CLUSTER = "lab-default"

@@ -1,11 +1,8 @@
 //! A host on which Docker has been started.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use tempfile::TempDir;
 
-use crate::Step;
+use crate::{Step, program};
 
 /// Docker's mark, which only the step sees: in a mount namespace of its own.
 const SOCKET: &str = "mount -t tmpfs none /run && touch /run/docker.sock";
@@ -25,9 +22,7 @@ impl Docker {
 
     /// What becomes of packets that no rule is about.
     pub fn set_policy(&self, policy: &str) {
-        let iptables = self.programs.path().join("iptables");
-        fs::write(&iptables, format!("#!/bin/sh\necho '-P FORWARD {policy}'\n")).expect("write iptables");
-        fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755)).expect("let iptables be executed");
+        program::script(&self.programs.path().join("iptables"), &format!("#!/bin/sh\necho '-P FORWARD {policy}'\n"));
     }
 
     /// The step on this host.

@@ -1,7 +1,7 @@
 //! The smallest system that a container can run: one binary, and addresses from the bridge.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::Rest;
+use crate::{Rest, program};
 
 /// From Debian's package `busybox-static`.
 const BUSYBOX: &str = "/bin/busybox";
@@ -96,8 +96,8 @@ fn lay_out(folder: &Path) {
     }
     fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap_or_else(|error| panic!("{BUSYBOX} of the package busybox-static: {error}"));
     symlink("busybox", root.join("bin/sh")).expect("link the shell");
-    executable(&root.join("sbin/init"), INIT);
-    executable(&root.join("sbin/lease"), LEASE);
+    program::script(&root.join("sbin/init"), INIT);
+    program::script(&root.join("sbin/lease"), LEASE);
     fs::write(folder.join("metadata.yaml"), METADATA).expect("describe the image");
 }
 
@@ -110,9 +110,4 @@ fn pack(folder: &Path, members: &[&str]) -> Vec<u8> {
         .expect("run tar");
     assert!(packed.status.success(), "tar: {}", String::from_utf8_lossy(&packed.stderr));
     packed.stdout
-}
-
-fn executable(path: &Path, script: &str) {
-    fs::write(path, script).expect("write the image's scripts");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make the image's scripts executable");
 }

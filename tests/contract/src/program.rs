@@ -1,8 +1,8 @@
-//! The smallest program: it says one thing, whatever it is asked, and ends well.
+//! Programs that tests put in the place of real ones.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Where the program is in memory.
@@ -16,7 +16,13 @@ const CODE: [u8; 33] = [
 /// Where in the code the length is.
 const LENGTH: usize = 18;
 
-/// Writes a program for x86-64 that says `words`, as large as real ones.
+/// Writes a script that can be executed.
+pub fn script(path: &Path, text: &str) {
+    fs::write(path, text).expect("write a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("let a script be executed");
+}
+
+/// Writes the smallest program for x86-64, as large as real ones: it says `words`, whatever it is asked, and ends well.
 pub fn saying(words: &str, path: &Path) {
     let length = u8::try_from(words.len()).expect("a few words");
     let size = HEADERS + CODE.len() as u64 + u64::from(length);

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use contract::trial;
 use contract::{Backend, Kubernetes, Lxd, Outcome, Step, Stumble, Substrate};
+use contract::{program, trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -212,8 +212,7 @@ impl Clusterctl {
             "#!/bin/sh\n{{ echo \"$@\"; env; }} > {place}/called\n{{ read code; cat >&2; }} < {place}/answer\nexit $code\n"
         );
         let program = folder.path().join("clusterctl");
-        fs::write(&program, script).expect("write clusterctl");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("let clusterctl run");
+        program::script(&program, &script);
         for pipe in ["called", "answer"] {
             let made = Command::new("mkfifo").arg(folder.path().join(pipe)).status();
             assert!(made.is_ok_and(|status| status.success()), "make a pipe to clusterctl");

@@ -7,11 +7,10 @@ mod packets;
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use contract::trial;
 use contract::{Docker, Kubernetes, Lxd, Outcome, Step, Substrate, listen_inside};
+use contract::{program, trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -259,9 +258,7 @@ fn refuses_a_port_that_is_taken(lxd: &Lxd) {
             {"dnat": {"addr": "10.0.0.2"}},
         ]}},
     ]});
-    let nft = programs.path().join("nft");
-    fs::write(&nft, format!("#!/bin/sh\necho '{rule}'\n")).expect("write the program");
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("make it one");
+    program::script(&programs.path().join("nft"), &format!("#!/bin/sh\necho '{rule}'\n"));
     let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap_or_default());
     refused("table ip theirs, chain pre", &step.clone().env("PATH", path));
 
