@@ -75,11 +75,16 @@ install_built_collection() {
     printf '%s\n' "$digest" >"$installed"
 }
 
+# Whether there is somebody who wants to be asked.
+is_asked() {
+    [[ -t 0 && -t 1 && ${YES:-} != 1 ]]
+}
+
 # playbook NAME ARGUMENT...: one of the collection's. Where nobody can be asked, or YES=1, what it asks is answered with yes.
 playbook() {
     local name=$1 said=()
     shift
-    [[ -t 0 && -t 1 && ${YES:-} != 1 ]] || said=(--extra-vars k8s_lab_assume_yes=true)
+    is_asked || said=(--extra-vars k8s_lab_assume_yes=true)
     .venv/bin/ansible-playbook "k8slab.capi.$name" "${said[@]}" "$@"
 }
 

@@ -249,8 +249,7 @@ impl Step for BinaryFetch {
         if self.bundle.bundle.is_some() {
             return Ok(());
         }
-        let tools = [Kubectl::declare(self), Clusterctl::declare(self), Helm::declare(self), K3s::declare(self)];
-        tools.iter().flatten().try_for_each(Declared::check).map_err(Into::into)
+        self.declared().try_for_each(|tool| tool.check()).map_err(Into::into)
     }
 
     async fn converge(&self, run: &mut Run) -> Result<Option<Facts>, Failure> {
@@ -267,6 +266,11 @@ impl Step for BinaryFetch {
 }
 
 impl BinaryFetch {
+    /// The tools that are not switched off.
+    fn declared(&self) -> impl Iterator<Item = Declared> {
+        [Kubectl::declare(self), Clusterctl::declare(self), Helm::declare(self), K3s::declare(self)].into_iter().flatten()
+    }
+
     /// Places a tool unless it is switched off.
     async fn place<T: Tool>(
         &self,
@@ -291,8 +295,7 @@ impl BinaryFetch {
 
     /// The SHA-256 of every tool that is there and can be read. To read them takes longest, so they are read side by side.
     fn digests(&self) -> BTreeMap<PathBuf, String> {
-        let tools = [Kubectl::declare(self), Clusterctl::declare(self), Helm::declare(self), K3s::declare(self)];
-        let paths: Vec<_> = tools.into_iter().flatten().map(|tool| self.bin_dir().join(tool.file_name)).collect();
+        let paths: Vec<_> = self.declared().map(|tool| self.bin_dir().join(tool.file_name)).collect();
         thread::scope(|scope| {
             let reading: Vec<_> = paths.iter().map(|path| (path, scope.spawn(|| file::sha256(path)))).collect();
             let read = reading.into_iter().filter_map(|(path, digest)| Some((path.clone(), digest.join().ok()?.ok()??)));
